@@ -1,0 +1,145 @@
+"""Every error that perfect raises, under one root.
+
+PerfectError
+├── ConfigurationError (ValueError)   an argument, setting or file is wrong: .argument, .value
+│   ├── ScheduleError                 a schedule expression is wrong: .field, .reason
+│   └── MissingExtra (ImportError)    an optional part is not installed: .extra
+├── TaskError                         a task did not do its work: .task
+│   ├── TaskFailed                    it returned TaskResult(passed=False): .result
+│   └── TaskStubbed                   perfect.testing made it fail
+├── NotFound (LookupError)            no flow, run or file of that name: .kind, .name
+└── BackendError                      the backend did not do what was asked
+    ├── BackendUnreachable            no answer: refused, timed out, broken off
+    └── BackendRefused                an answer that says no: .status, .error, .detail
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PerfectError(Exception):
+    """The root of everything perfect raises on purpose."""
+
+
+class ConfigurationError(PerfectError, ValueError):
+    """An argument, setting or file has a value that can't be used.
+
+    Attributes:
+        argument: the name of the argument or setting.
+        value: what was given.
+    """
+
+    def __init__(self, argument: str, value: object, reason: str) -> None:
+        super().__init__(f"{argument}={_short(value)}: {reason}")
+        self.argument = argument
+        self.value = value
+        self.reason = reason
+
+
+class ScheduleError(ConfigurationError):
+    """A schedule expression that no clock could follow.
+
+    Attributes:
+        field: which part of the expression ("minute", "interval", …).
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, expression: object, field: str, reason: str) -> None:
+        super().__init__("expression", expression, f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """An optional part of perfect is needed and not installed.
+
+    Attributes:
+        extra: the extra's name, as in ``pip install 'perfect-client[extra]'``.
+    """
+
+    def __init__(self, extra: str, needed_for: str) -> None:
+        Exception.__init__(
+            self,
+            f"{needed_for} needs the extra {extra!r}: pip install 'perfect-client[{extra}]'",
+        )
+        self.argument = "extra"
+        self.value = extra
+        self.extra = extra
+
+
+class TaskError(PerfectError):
+    """A task did not do its work.
+
+    Attributes:
+        task: the task's name.
+    """
+
+    def __init__(self, task: str, message: str) -> None:
+        super().__init__(message)
+        self.task = task
+
+
+class TaskFailed(TaskError):
+    """A crucial task returned ``TaskResult(passed=False)``.
+
+    Attributes:
+        result: the TaskResult that said so.
+    """
+
+    def __init__(self, task: str, result: Any) -> None:
+        note = f": {result.note}" if result.note else ""
+        super().__init__(task, f"task {task!r} did not pass{note}")
+        self.result = result
+
+
+class TaskStubbed(TaskError):
+    """A test made this task fail (``perfect.testing``)."""
+
+
+class NotFound(PerfectError, LookupError):
+    """Nothing goes by that name.
+
+    Attributes:
+        kind: what was looked for ("flow", "run", "file", …).
+        name: the name it was looked for by.
+    """
+
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        super().__init__(f"no {kind} {name!r}" + (f" ({hint})" if hint else ""))
+        self.kind = kind
+        self.name = name
+
+
+class BackendError(PerfectError):
+    """The backend did not do what it was asked."""
+
+
+class BackendUnreachable(BackendError):
+    """No answer came: refused, timed out or broken off."""
+
+
+class BackendRefused(BackendError):
+    """The backend answered and said no.
+
+    Attributes:
+        status: HTTP status.
+        error: its one sentence, or the start of what it sent instead.
+        detail: whatever else it said (JSON), or None.
+        retry_after: seconds it asked to wait, or None.
+    """
+
+    def __init__(
+        self, status: int, error: str, detail: Any = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"the backend answered {status}: {error}")
+        self.status = status
+        self.error = error
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+def _short(value: object) -> str:
+    """A value as it reads in an error message, at most 80 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

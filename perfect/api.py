@@ -1,0 +1,410 @@
+"""HTTP towards the backend: one transport seam on urllib, and the documented client on top of it.
+
+`PerfectAPIClient` has the documented methods, which answer True or False and never raise, and one
+method `request` that raises, which everything else of perfect is built on. `MockPerfectClient` is
+the same client over a transport that keeps what it was asked in memory.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from perfect.errors import BackendError, BackendRefused, BackendUnreachable
+from perfect.jsonable import snapshot
+from perfect.records import new_id
+
+REQUEST_TIMEOUT = 10.0  # s
+POLL_TIMEOUT = 35.0  # s; a poll is answered after 30 s at the latest
+LARGEST_ANSWER = 64 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back: status, headers (any letter case) and body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """Carries one request. The seam where tests and mock mode take the network's place."""
+
+    def send(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
+    ) -> Response:
+        """Send and return the answer, whatever its status.
+
+        Raises:
+            BackendUnreachable: there was none.
+        """
+
+    def close(self) -> None:
+        """Break off what is under way; later requests are refused."""
+
+
+class UrllibTransport:
+    """The real transport: `urllib.request`, one connection per request, safe from many threads.
+
+    Redirects are refused (they would carry the token elsewhere). Loopback never goes through a proxy.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._open: set[http.client.HTTPConnection] = set()
+        self._closed = False
+        host = (self.base_url.partition("://")[2].split("/")[0].rpartition(":")[0]) or (
+            self.base_url.partition("://")[2].split("/")[0]
+        )
+        loopback = host.strip("[]") in ("localhost", "::1") or host.startswith("127.")
+        handlers: list[urllib.request.BaseHandler] = [
+            _TrackedHandler(self._open),
+            _TrackedSecureHandler(self._open),
+            _NoRedirect(),
+        ]
+        if loopback:
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def send(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
+    ) -> Response:
+        if self._closed:
+            raise BackendUnreachable("this client is closed")
+        request = urllib.request.Request(
+            self.base_url + path, data=body, headers=headers, method=method
+        )
+        try:
+            try:
+                answer = self._opener.open(request, timeout=timeout)
+            except urllib.error.HTTPError as error:
+                answer = error  # an answer like any other
+            with answer:
+                data = answer.read(LARGEST_ANSWER)
+                return Response(answer.status, dict(answer.headers.items()), data)
+        except urllib.error.URLError as error:
+            raise BackendUnreachable(str(error.reason)) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise BackendUnreachable(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        self._closed = True
+        for connection in tuple(self._open):
+            sock = connection.sock
+            if sock is not None:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:  # it was closed meanwhile
+                    pass
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any) -> None:
+        return None
+
+
+def _tracked(base: type[http.client.HTTPConnection], live: set[Any]) -> Any:
+    """A connection class that notes its open sockets, so that a long poll can be broken off."""
+
+    class Tracked(base):  # type: ignore[misc, valid-type]
+        def connect(self) -> None:
+            live.add(self)
+            super().connect()
+
+        def close(self) -> None:
+            live.discard(self)
+            super().close()
+
+    return Tracked
+
+
+class _TrackedHandler(urllib.request.HTTPHandler):
+    def __init__(self, live: set[Any]) -> None:
+        super().__init__()
+        self._connection = _tracked(http.client.HTTPConnection, live)
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._connection, request)
+
+
+class _TrackedSecureHandler(urllib.request.HTTPSHandler):
+    def __init__(self, live: set[Any]) -> None:
+        super().__init__()
+        self._connection = _tracked(http.client.HTTPSConnection, live)
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._connection, request)
+
+
+@dataclass(frozen=True)
+class ExecutionRequest:
+    """A run that somebody asked this client to execute.
+
+    Attributes:
+        lease: proof that it was handed to this session; None from a documented backend.
+    """
+
+    run_id: str
+    flow_name: str
+    configuration: str = "development"
+    parameters: dict[str, Any] = field(default_factory=dict)
+    lease: str | None = None
+
+    @classmethod
+    def from_answer(cls, answer: Any) -> ExecutionRequest | None:
+        """Read a poll's answer; None when it hands out nothing."""
+        if not isinstance(answer, dict) or not isinstance(answer.get("run_id"), str):
+            return None
+        parameters = answer.get("parameters")
+        lease = answer.get("lease")
+        return cls(
+            run_id=answer["run_id"],
+            flow_name=str(answer.get("flow_name", "")),
+            configuration=str(answer.get("configuration") or "development"),
+            parameters=parameters if isinstance(parameters, dict) else {},
+            lease=None if lease is None else str(lease),
+        )
+
+
+class PerfectAPIClient:
+    """Talks to a Perfect backend.
+
+    Args:
+        base_url: for example ``http://localhost:3000``.
+        client_id: the group that this process belongs to.
+        session_id: this process's life; default: a new one.
+        api_key: bearer token.
+        timeout: s that a request may take.
+        execution_handler: called by `listen_for_executions` with each `ExecutionRequest`.
+        transport: what carries the requests; default: urllib.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://localhost:3000",
+        client_id: str = "perfect_example",
+        *,
+        session_id: str | None = None,
+        api_key: str | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+        execution_handler: Callable[[ExecutionRequest], object] | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self.client_id = client_id
+        self.session_id = session_id or new_id()
+        self.timeout = timeout
+        self.execution_handler = execution_handler
+        self.transport: Transport = transport or UrllibTransport(base_url)
+        self._headers = {
+            "Accept": "application/json",
+            "X-Perfect-Client": client_id,
+            "X-Perfect-Session": self.session_id,
+            "User-Agent": "perfect-client",
+        }
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._stopped = threading.Event()
+
+    # --- what everything is built on -------------------------------------------------
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, timeout: float | None = None
+    ) -> Any:
+        """Send JSON and return the answer's JSON.
+
+        Args:
+            body: what `json` can encode, or bytes of JSON already encoded.
+            timeout: s; default: the client's.
+
+        Raises:
+            BackendUnreachable: no answer.
+            BackendRefused: a status other than 2xx, or an answer that is no JSON.
+        """
+        headers = dict(self._headers)
+        data: bytes | None = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = body if isinstance(body, bytes) else encode(body)
+            if data[:2] == b"\x1f\x8b":
+                headers["Content-Encoding"] = "gzip"
+        elif method == "POST":
+            data = b""
+        response = self.transport.send(method, path, data, headers, timeout or self.timeout)
+        try:
+            answer = json.loads(response.body) if response.body else None
+        except ValueError:
+            start = response.body[:200].decode("utf-8", "replace")
+            raise BackendRefused(response.status, f"not JSON: {start}") from None
+        if not 200 <= response.status < 300:
+            said = answer if isinstance(answer, dict) else {}
+            raise BackendRefused(
+                response.status,
+                str(said.get("error") or said.get("detail") or "no reason given"),
+                said.get("detail"),
+                _retry_after(response.headers),
+            )
+        return answer
+
+    def close(self) -> None:
+        """Break off whatever is under way and refuse what comes later."""
+        self._stopped.set()
+        self.transport.close()
+
+    # --- the documented methods -------------------------------------------------------
+
+    def register_flow(self, flow_definition: dict[str, Any]) -> bool:
+        """Register a flow (`POST /api/flows`); False if the backend did not take it."""
+        return self._try("POST", "/api/flows", flow_definition)
+
+    def send_log(self, run_id: str, log_message: str) -> bool:
+        """Append to a run's log; False if the backend did not take it."""
+        return self._try("POST", f"/api/flows/{quote(run_id)}/logs", {"log": log_message})
+
+    def update_task_state(
+        self,
+        run_id: str,
+        task_index: int,
+        state: str,
+        progress: int | None = None,
+        duration_ms: int | None = None,
+        result: dict[str, Any] | None = None,
+        task_name: str | None = None,
+        estimated_time: int | None = None,
+        crucial_pass: bool | None = None,
+    ) -> bool:
+        """Tell where a task stands; False if the backend did not take it.
+
+        Args:
+            task_index: counts the task calls of the run from 0.
+            progress: 0–100.
+            duration_ms, estimated_time: ms.
+            result: ``{"passed", "note", "table"}``.
+        """
+        body = {
+            "state": str(state),
+            "progress": progress,
+            "durationMs": duration_ms,
+            "result": result,
+            "taskName": task_name,
+            "estimatedTime": estimated_time,
+            "crucialPass": crucial_pass,
+        }
+        return self._try(
+            "POST",
+            f"/api/runs/{quote(run_id)}/tasks/{int(task_index)}/state",
+            {name: value for name, value in body.items() if value is not None},
+        )
+
+    def complete_run(self, run_id: str, task_count: int) -> bool:
+        """Say that a run is over after so many task calls; False if the backend did not take it."""
+        return self._try(
+            "POST", f"/api/runs/{quote(run_id)}/complete", {"taskCount": int(task_count)}
+        )
+
+    def send_heartbeat(self) -> bool:
+        """Give a sign of life; False if the backend did not hear it."""
+        return self._try("POST", "/api/heartbeat", None)
+
+    def poll_execution(self, slots: int = 1, *, timeout: float = POLL_TIMEOUT) -> Any:
+        """Ask once for an execution request and return the answer's JSON (None: there is none).
+
+        Raises:
+            BackendError: no answer, or a refusal.
+        """
+        return self.request("GET", f"/api/execution-requests?slots={int(slots)}", timeout=timeout)
+
+    def listen_for_executions(self, poll_interval: float = 0.1) -> None:
+        """Hand execution requests to `execution_handler` until `close` is called.
+
+        Args:
+            poll_interval: s to wait after a failed poll.
+        """
+        while not self._stopped.is_set():
+            try:
+                request = ExecutionRequest.from_answer(self.poll_execution())
+            except BackendError:
+                self._stopped.wait(max(poll_interval, 0.05))
+                continue
+            if request is not None and self.execution_handler is not None:
+                self.execution_handler(request)
+
+    def _try(self, method: str, path: str, body: Any) -> bool:
+        try:
+            answer = self.request(method, path, body)
+        except BackendError:
+            return False
+        return not (isinstance(answer, dict) and answer.get("success") is False)
+
+
+class MockTransport:
+    """Keeps requests in memory and answers them like a backend with the documented endpoints.
+
+    Attributes:
+        requests: (method, path, JSON body) in order of arrival.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, Any]] = []
+
+    def send(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
+    ) -> Response:
+        said = json.loads(body) if body else None
+        self.requests.append((method, path, said))
+        answer: Any = {"success": True}
+        if path == "/api/flows":
+            answer["flow"] = {"id": f"flow-{len(self.requests)}", **(said or {})}
+        elif path.startswith("/api/engine/run/"):
+            answer["runId"] = f"run-{len(self.requests)}"
+        elif path.startswith("/api/execution-requests"):
+            answer = None
+        return Response(200, {"Content-Type": "application/json"}, json.dumps(answer).encode())
+
+    def close(self) -> None:
+        pass
+
+
+class MockPerfectClient(PerfectAPIClient):
+    """A client without a network; `requests` shows what it was asked."""
+
+    def __init__(self, client_id: str = "perfect_example") -> None:
+        self.mock = MockTransport()
+        super().__init__("http://mock.invalid", client_id, transport=self.mock)
+
+    @property
+    def requests(self) -> list[tuple[str, str, Any]]:
+        """(method, path, JSON body) in order."""
+        return self.mock.requests
+
+
+def encode(body: Any) -> bytes:
+    """JSON bytes; whatever JSON can't hold is snapshotted first."""
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(snapshot(body), separators=(",", ":")).encode()
+
+
+def quote(segment: str) -> str:
+    """A text as one segment of a URL's path."""
+    return urllib.parse.quote(str(segment), safe="")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    for name, value in headers.items():
+        if name.lower() == "retry-after":
+            try:
+                return max(0.0, float(value))
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,172 @@
+"""Which run this thread or coroutine is in.
+
+A `Scope` is what calls and printed lines of the present thread or coroutine belong to: a flow run,
+one of its task runs, or nothing. It lives in a ContextVar, so threads and asyncio tasks don't see
+each other's. Threads inherit no context (before Python 3.14), so a thread that was started while
+exactly one run is active is taken to belong to that run; where several are active, `propagate`
+says which.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Calls a task on behalf of a scope: (task, args, kwargs) -> what the call returns.
+Caller = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+
+# A longer unfinished line is not kept whole; what is past this is only counted (characters).
+LONGEST_PARTIAL = 1 << 20
+
+
+class LineBuffer:
+    """Gathers the pieces of one line until its newline comes."""
+
+    __slots__ = ("text", "dropped")
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.dropped = 0  # characters that no longer fitted
+
+    def add(self, piece: str) -> None:
+        room = LONGEST_PARTIAL - len(self.text)
+        if len(piece) > room:
+            self.dropped += len(piece) - max(room, 0)
+            piece = piece[: max(room, 0)]
+        self.text += piece
+
+    def take(self) -> str:
+        text, self.text = self.text, ""
+        if self.dropped:
+            text, self.dropped = f"{text}… [cut, {self.dropped} characters]", 0
+        return text
+
+
+class Scope:
+    """What the calls and lines of a thread or coroutine belong to.
+
+    Attributes:
+        caller: calls a task on behalf of this scope.
+        partials: unfinished lines by (stream, thread id): threads that share a scope don't mix.
+    """
+
+    __slots__ = ("caller", "partials")
+
+    caller: Caller
+    partials: dict[tuple[str, int], LineBuffer]
+
+    def emit(self, stream: str, level: str, text: str) -> None:
+        """Take one whole line, without its newline."""
+        raise NotImplementedError
+
+    def report_progress(self, fraction: float) -> None:
+        """Take what a task says of its own progress, 0–1; where no task is, nothing happens."""
+
+    def feed(self, stream: str, text: str) -> None:
+        """Take text as it is written; whole lines go on to `emit`."""
+        key = (stream, threading.get_ident())
+        buffer = self.partials.get(key)
+        if buffer is None:
+            if text[-1:] == "\n" and text.count("\n") == 1:
+                self.emit(stream, "INFO", _shown(text[:-1]))
+                return
+            buffer = self.partials[key] = LineBuffer()
+        if "\n" not in text:
+            buffer.add(text)
+            return
+        *whole, rest = text.split("\n")
+        for line in whole:
+            if buffer.text or buffer.dropped:
+                buffer.add(line)
+                line = buffer.take()
+            self.emit(stream, "INFO", _shown(line))
+        if rest:
+            buffer.add(rest)
+        else:
+            self.partials.pop(key, None)
+
+    def flush_lines(self) -> None:
+        """Emit what was written without a last newline."""
+        while self.partials:
+            (stream, _), buffer = self.partials.popitem()
+            if buffer.text or buffer.dropped:
+                self.emit(stream, "INFO", _shown(buffer.take()))
+
+
+def _shown(line: str) -> str:
+    """A line as a terminal would leave it: what a carriage return overwrote is gone."""
+    if "\r" in line:
+        line = line.rstrip("\r")
+        return line[line.rfind("\r") + 1 :]
+    return line
+
+
+def call_plainly(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The caller where no run is: the task is the function it wraps."""
+    return task.run(*args, **kwargs)
+
+
+class Detached(Scope):
+    """The scope of threads that belong to no run whatever else is going on: perfect's own."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.caller = call_plainly
+        self.partials = {}
+
+    def feed(self, stream: str, text: str) -> None:
+        pass
+
+    def emit(self, stream: str, level: str, text: str) -> None:
+        pass
+
+
+current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("perfect", default=None)
+"""The scope of this thread or coroutine; None where no run is."""
+
+# Scopes of the runs active in this process, each with the threads alive when it began.
+_active: dict[Scope, frozenset[int | None]] = {}
+
+
+def enter_run(scope: Scope) -> None:
+    """Note that a run has begun (in this process, in whatever thread)."""
+    _active[scope] = frozenset(thread.ident for thread in threading.enumerate())
+
+
+def leave_run(scope: Scope) -> None:
+    """Note that a run has ended."""
+    _active.pop(scope, None)
+
+
+def find_scope() -> Scope | None:
+    """The scope of this thread or coroutine, also in a thread that a run's code has started."""
+    scope = current.get()
+    if scope is None and len(_active) == 1:
+        for run, elders in tuple(_active.items()):
+            if threading.get_ident() not in elders:
+                return run
+    return scope
+
+
+def propagate(function: Callable[P, R]) -> Callable[P, R]:
+    """Bind a function to the run it was handed out in.
+
+    ``pool.map(propagate(work), items)`` lets calls and prints in the pool's threads belong to this
+    run, also while other runs are active in the process.
+    """
+    scope = current.get()
+
+    def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = current.set(scope)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            current.reset(token)
+
+    return bound

@@ -1,0 +1,356 @@
+"""Runs flows and their tasks, and reports both as they happen.
+
+A task runs in its caller's thread. Around it stand two clock readings, one context variable and two
+puts into the outbox; everything else happens in the sender.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import traceback
+from collections.abc import Callable, Generator
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from perfect import capture, terminal, ticker
+from perfect.context import current, enter_run, leave_run
+from perfect.errors import NotFound, TaskFailed
+from perfect.jsonable import snapshot
+from perfect.records import COMPLETED, FAILED, FlowRun, TaskRun, result_snapshot
+from perfect.session import Session
+from perfect.signals import Terminated, terminable
+from perfect.states import TaskState
+from perfect.task import FlowDefinition, Task, TaskResult, WorkflowRegistry
+
+if TYPE_CHECKING:
+    from perfect.api import ExecutionRequest
+
+log = logging.getLogger("perfect")
+
+# What is kept of an argument for display: the first so many entries and characters.
+MOST_ENTRIES, LONGEST_TEXT = 100, 1000
+
+
+class FlowExecutor:
+    """One run of one flow.
+
+    Args:
+        session: where the run is reported.
+        definition: the flow.
+        run_id: given with an execution request; default: a new one.
+        configuration: "development", "debug", "release" or free text.
+        parent: id of the run this one was called in.
+        trigger: "call", "request" or "schedule".
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        definition: FlowDefinition,
+        *,
+        run_id: str | None = None,
+        configuration: str = "development",
+        parent: str | None = None,
+        trigger: str = "call",
+    ) -> None:
+        self.run = FlowRun(
+            definition.to_dict(),
+            session.put,
+            run_id=run_id,
+            configuration=configuration,
+            parent=parent,
+            trigger=trigger,
+        )
+        self.run.caller = self.call
+        self.running: dict[int, TaskRun] = {}
+        self.crucial_failure: str | None = None  # the name of the first crucial task that failed
+        self._session = session
+        self._function = definition.func
+        self._put = session.put
+        self._indices = itertools.count()
+        self._stubs = session.stubs
+
+    # --- the flow --------------------------------------------------------------------------
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow in this thread and return its value; what it raises is raised."""
+        with terminable():
+            token = self._begin(args, kwargs)
+            try:
+                value = self._function(*args, **kwargs)
+            except BaseException as error:
+                self._end(error)
+                raise
+            else:
+                self._end(None)
+                return value
+            finally:
+                current.reset(token)
+
+    async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
+        """The same for an ``async def`` flow."""
+        with terminable():
+            token = self._begin(args, kwargs)
+            try:
+                value = await self._function(*args, **kwargs)
+            except BaseException as error:
+                self._end(error)
+                raise
+            else:
+                self._end(None)
+                return value
+            finally:
+                current.reset(token)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.run.parameters = _parameters(self._function, args, kwargs)
+        capture.begin()
+        self._session.begin(self.run)
+        enter_run(self.run)
+        terminal.attach()
+        ticker.add(self)
+        return current.set(self.run)
+
+    def _end(self, error: BaseException | None) -> None:
+        run = self.run
+        ticker.remove(self)
+        terminal.detach()
+        leave_run(run)
+        capture.end()
+        run.flush_lines()
+        run.task_count = next(self._indices)
+        run.ended = time()
+        state = COMPLETED
+        if error is not None:
+            run.error = describe(error)
+            state = state_after(error)
+        elif self.crucial_failure is not None:
+            run.reason = f"crucial task {self.crucial_failure!r} failed; the flow went on"
+            state = FAILED
+        run.state = state
+        self._session.end(run)
+
+    # --- its tasks -------------------------------------------------------------------------
+
+    def call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a task as part of this run; what `Task.__call__` comes to inside a flow."""
+        if not task.is_plain:
+            if task.is_async:
+                return self._call_async(task, args, kwargs)
+            return self._call_generator(task, args, kwargs)
+        entry = TaskRun(self.run, next(self._indices), task, self.call, time())
+        self._put(entry)
+        self.running[entry.index] = entry
+        token = current.set(entry)
+        try:
+            result = self._body(task)(*args, **kwargs)
+        except BaseException as error:
+            if self._fails(entry, error):
+                raise
+            return None
+        finally:
+            current.reset(token)
+        if isinstance(result, TaskResult):
+            return self._accept(entry, result)
+        self._close(entry, COMPLETED)
+        return result
+
+    async def _call_async(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        entry = self._open(task)
+        token = current.set(entry)
+        try:
+            result = self._body(task)(*args, **kwargs)
+            if inspect.isawaitable(result):  # a stub may be a plain function
+                result = await result
+        except BaseException as error:
+            if self._fails(entry, error):
+                raise
+            return None
+        finally:
+            current.reset(token)
+        if isinstance(result, TaskResult):
+            return self._accept(entry, result)
+        self._close(entry, COMPLETED)
+        return result
+
+    def _call_generator(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[Any, Any, Any]:
+        """The task run lasts until its generator is exhausted or closed."""
+        entry = self._open(task)
+        sent: Any = None
+        generator = self._body(task)(*args, **kwargs)
+        thrown: BaseException | None = None
+        while True:
+            token = current.set(entry)
+            try:
+                if thrown is not None:
+                    value = generator.throw(thrown)
+                else:
+                    value = next(generator) if sent is None else generator.send(sent)
+            except StopIteration as stop:
+                self._close(entry, COMPLETED)
+                return stop.value
+            except GeneratorExit:  # its consumer has seen enough
+                self._close(entry, COMPLETED)
+                raise
+            except BaseException as error:
+                if self._fails(entry, error):
+                    raise
+                return None
+            finally:
+                current.reset(token)
+            thrown = None
+            try:
+                sent = yield value
+            except BaseException as error:
+                thrown = error
+
+    def _body(self, task: Task[..., Any]) -> Callable[..., Any]:
+        return self._stubs.get(task.name, task.body) if self._stubs else task.body
+
+    def _open(self, task: Task[..., Any]) -> TaskRun:
+        entry = TaskRun(self.run, next(self._indices), task, self.call, time())
+        self._put(entry)
+        self.running[entry.index] = entry
+        return entry
+
+    def _close(self, entry: TaskRun, state: TaskState) -> None:
+        if entry.partials:
+            entry.flush_lines()
+        self.running.pop(entry.index, None)
+        entry.ended = time()
+        entry.state = state
+        self._put(entry)
+
+    def _accept(self, entry: TaskRun, result: TaskResult) -> TaskResult:
+        """Report a TaskResult; one that did not pass fails the task."""
+        entry.result = result_snapshot(result)
+        if result.passed:
+            self._close(entry, COMPLETED)
+            return result
+        self._close(entry, FAILED)
+        if entry.task.crucial_pass:
+            self._note_crucial(entry)
+            raise TaskFailed(entry.task.name, result)
+        log.warning("task %r did not pass (not crucial): %s", entry.task.name, result.note)
+        return result
+
+    def _fails(self, entry: TaskRun, error: BaseException) -> bool:
+        """Report what a task raised; whether it is to be raised on."""
+        entry.error = describe(error)
+        state = state_after(error)
+        # Logged while the task is still the scope, so that the line stands in its log.
+        goes_on = isinstance(error, Exception) and not entry.task.crucial_pass
+        if goes_on:
+            log.warning(
+                "task %r failed (not crucial), the flow goes on: %s: %s",
+                entry.task.name,
+                type(error).__name__,
+                error,
+            )
+        elif state is FAILED:
+            self._note_crucial(entry)
+        self._close(entry, state)
+        return not goes_on
+
+    def _note_crucial(self, entry: TaskRun) -> None:
+        if self.crucial_failure is None:
+            self.crucial_failure = entry.task.name
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as JSON data, its traceback without the frames of perfect's own.
+
+    Returns:
+        ``{"type": …, "message": …, "traceback": …}``
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    try:
+        message = str(error)
+        lines = traceback.format_exception(type(error), error, trace)
+    except Exception as another:  # the user's __str__ or __repr__ raises
+        message, lines = f"<{type(another).__name__} in its __str__>", traceback.format_tb(trace)
+    text: dict[str, Any] = snapshot(
+        {"type": type(error).__name__, "message": message, "traceback": "".join(lines)},
+        longest=60_000,
+    )
+    return text
+
+
+def state_after(error: BaseException) -> TaskState:
+    """CANCELLED for an interruption from outside, FAILED for everything else."""
+    outside = isinstance(error, (KeyboardInterrupt, Terminated)) or (
+        # asyncio's, recognised without importing asyncio (25 ms)
+        not isinstance(error, Exception)
+        and type(error).__name__ == "CancelledError"
+    )
+    return TaskState.CANCELLED if outside else FAILED
+
+
+def _parameters(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a flow's call by name, for display: a bounded snapshot."""
+    if not args and not kwargs:
+        return {}
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # the call itself will say so
+        return {}
+    shown = snapshot(bound, longest=LONGEST_TEXT, most=MOST_ENTRIES)
+    return shown if isinstance(shown, dict) else {}
+
+
+def create_execution_handler(
+    registry: WorkflowRegistry, session: Session
+) -> Callable[[ExecutionRequest], Any]:
+    """Make what executes an execution request: looks the flow up and runs it to its end.
+
+    The listener calls it in a thread of its own for each request. What the flow raises is in the run
+    and goes no further.
+    """
+
+    def handle(request: ExecutionRequest) -> Any:
+        definition = registry.get_flow(request.flow_name)
+        if definition is None:
+            definition = _missing_flow(request.flow_name)
+        executor = FlowExecutor(
+            session,
+            definition,
+            run_id=request.run_id,
+            configuration=request.configuration,
+            trigger="request",
+        )
+        try:
+            if inspect.iscoroutinefunction(definition.func):
+                import asyncio  # 25 ms, and only needed here
+
+                return asyncio.run(executor.execute_async(**request.parameters))
+            return executor.execute(**request.parameters)
+        except (Exception, SystemExit) as error:
+            log.error(
+                "run %s of flow %r failed: %s: %s",
+                request.run_id,
+                request.flow_name,
+                type(error).__name__,
+                error,
+            )
+            return None
+
+    return handle
+
+
+def _missing_flow(name: str) -> FlowDefinition:
+    """A flow that fails, saying that this process does not have it."""
+
+    def missing() -> None:
+        raise NotFound("flow", name, "this client has no such flow")
+
+    return FlowDefinition(name or "unnamed", missing)

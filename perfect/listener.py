@@ -1,0 +1,146 @@
+"""Takes execution requests from the backend and has them executed in threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+from perfect.api import ExecutionRequest, PerfectAPIClient, encode, quote
+from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender, spawn
+from perfect.errors import BackendError, BackendRefused
+
+log = logging.getLogger("perfect")
+
+
+class Listener:
+    """The thread that polls.
+
+    Args:
+        client: one of its own, so that its poll can be broken off by itself.
+        sender: polling starts when its handshake is done.
+        execute: runs one request to its end.
+
+    Attributes:
+        concurrency: how many requests may be under way at a time.
+    """
+
+    def __init__(
+        self,
+        client: PerfectAPIClient,
+        sender: Sender,
+        execute: Callable[[ExecutionRequest], Any],
+    ) -> None:
+        self.concurrency = 0
+        self._client = client
+        self._sender = sender
+        self._execute = execute
+        self._flows: dict[str, dict[str, Any]] = {}
+        self._registered: dict[str, bytes] = {}  # what the backend was told of each flow
+        self._running: set[threading.Thread] = set()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self.thread = spawn("perfect-listener", self._run)
+
+    def serve(self, flows: Iterable[dict[str, Any]]) -> None:
+        """Add flows, by their registration bodies."""
+        with self._changed:
+            for flow in flows:
+                self._flows[flow["name"]] = flow
+            self._changed.notify_all()
+
+    def drain(self, timeout: float | None) -> bool:
+        """Take nothing more; wait for what is under way. False if `timeout` s were not enough."""
+        deadline = None if timeout is None else monotonic() + timeout
+        with self._changed:
+            self._stopped = True
+            self._client.close()  # an open poll is broken off, what it would have got stays there
+            self._changed.notify_all()
+            while self._running:
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    # --- the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = FIRST_WAIT
+        while not self._stopped:
+            try:
+                if self._sender.reporter is None:
+                    self._sender.flush(LONGEST_WAIT)
+                    continue
+                self._register()
+                free = self._wait_for_place()
+                if self._stopped:
+                    return
+                self._take(self._client.poll_execution(free))
+                pause = FIRST_WAIT
+            except BackendError as error:
+                # It may have come back without what it knew of us.
+                self._registered.clear()
+                refused = isinstance(error, BackendRefused) and error.status in (401, 403)
+                with self._changed:
+                    if not self._stopped:
+                        self._changed.wait(REFUSED_WAIT if refused else pause)
+                pause = min(LONGEST_WAIT, pause * 2)
+
+    def _register(self) -> None:
+        for name, flow in list(self._flows.items()):
+            body = encode(flow)
+            if self._registered.get(name) == body:
+                continue
+            try:
+                self._client.request("POST", "/api/flows", body)
+            except BackendRefused as refusal:
+                if refusal.status in (401, 403, 429) or refusal.status >= 500:
+                    raise
+                log.warning("perfect: the backend does not take flow %r: %s", name, refusal)
+            self._registered[name] = body
+
+    def _wait_for_place(self) -> int:
+        """Block until a request may be taken, and return how many may."""
+        with self._changed:
+            while len(self._running) >= self.concurrency and not self._stopped:
+                self._changed.wait()
+            return self.concurrency - len(self._running)
+
+    def _take(self, answer: Any) -> None:
+        request = ExecutionRequest.from_answer(answer)
+        if request is None or not self._claim(request):
+            return
+        thread = threading.Thread(
+            target=self._execute_one, args=(request,), name=f"perfect-run-{request.run_id}"
+        )
+        thread.daemon = True
+        with self._changed:
+            self._running.add(thread)
+        thread.start()
+
+    def _claim(self, request: ExecutionRequest) -> bool:
+        """Whether this session may execute the request (PROTOCOL part 4, claim)."""
+        if self._stopped:
+            return False  # unclaimed, it is offered to another session
+        if request.lease is None:
+            return True
+        path = f"/api/execution-requests/{quote(request.run_id)}/claim"
+        try:
+            self._client.request("POST", path, {"lease": request.lease})
+        except BackendRefused as refusal:
+            log.info("perfect: run %s went elsewhere: %s", request.run_id, refusal)
+            return False
+        return True
+
+    def _execute_one(self, request: ExecutionRequest) -> None:
+        try:
+            self._execute(request)
+        finally:
+            with self._changed:
+                if request.lease is None:  # a documented backend has used the flow up
+                    self._registered.pop(request.flow_name, None)
+                self._running.discard(threading.current_thread())
+                self._changed.notify_all()

@@ -1,0 +1,188 @@
+"""What is reported: runs, task runs and lines, as the flow's thread leaves them for the sender.
+
+A record is put into the outbox when it begins and again whenever it changed; the sender reads what
+it says *then*. A task that began and ended while a request was under way so travels once. Fields
+are set before `state`, so a terminal state is only ever seen with its facts complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import time
+from typing import Any, NamedTuple
+
+from perfect.context import Caller, Scope
+from perfect.jsonable import snapshot
+from perfect.states import TaskState
+from perfect.task import Task, TaskResult
+
+Put = Callable[[Any], None]
+
+# Plain module names: an enum member's lookup costs as much as the rest of the line.
+PENDING, RUNNING, COMPLETED, FAILED = (
+    TaskState.PENDING,
+    TaskState.RUNNING,
+    TaskState.COMPLETED,
+    TaskState.FAILED,
+)
+
+
+def new_id() -> str:
+    """A random UUID (version 4, RFC 9562), without importing `uuid`."""
+    number = bytearray(os.urandom(16))
+    number[6] = number[6] & 0x0F | 0x40
+    number[8] = number[8] & 0x3F | 0x80
+    text = number.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class LogLine(NamedTuple):
+    """One line that a run wrote. `time` is s since the epoch."""
+
+    run: str
+    task_index: int | None
+    stream: str
+    level: str
+    text: str
+    time: float
+
+
+class FlowRun(Scope):
+    """One run of a flow, and the scope of the flow's own code.
+
+    Attributes:
+        id: UUID, made here or given with an execution request.
+        flow: the registration body of the flow.
+        started, ended: s since the epoch; `ended` is None while it runs.
+        error: ``{"type", "message", "traceback"}`` of what ended it, or None.
+        task_count: how many task calls there were, known at the end.
+    """
+
+    __slots__ = (
+        "id",
+        "flow",
+        "configuration",
+        "parameters",
+        "parent",
+        "trigger",
+        "started",
+        "ended",
+        "state",
+        "error",
+        "reason",
+        "task_count",
+        "put",
+        "announced",
+        "__weakref__",
+    )
+
+    def __init__(
+        self,
+        flow: dict[str, Any],
+        put: Put,
+        *,
+        run_id: str | None = None,
+        configuration: str = "development",
+        parameters: dict[str, Any] | None = None,
+        parent: str | None = None,
+        trigger: str = "call",
+    ) -> None:
+        self.id = run_id or new_id()
+        self.flow = flow
+        self.put = put
+        self.configuration = configuration
+        self.parameters = parameters or {}
+        self.parent = parent
+        self.trigger = trigger
+        self.started = time()
+        self.ended: float | None = None
+        self.state = RUNNING
+        self.error: dict[str, Any] | None = None
+        self.reason: str | None = None
+        self.task_count = 0
+        self.announced = False  # whether the sender has told the beginning
+        self.partials = {}
+
+    @property
+    def name(self) -> str:
+        name: str = self.flow["name"]
+        return name
+
+    def cancel(self, reason: str) -> None:
+        """Close the run from outside: its process ends before it does."""
+        self.reason = reason
+        self.ended = time()
+        self.state = TaskState.CANCELLED
+
+    def emit(self, stream: str, level: str, text: str) -> None:
+        self.put(LogLine(self.id, None, stream, level, text, time()))
+
+
+class TaskRun(Scope):
+    """One call of a task in a run, and the scope of the task's code.
+
+    Attributes:
+        index: counts the task calls of the run from 0.
+        started, ended: s since the epoch; `ended` is None while it runs.
+        progress: what the task itself said, 0–1, or None.
+        result: a snapshot of its TaskResult, or None.
+        error: ``{"type", "message", "traceback"}``, or None.
+        told: the state that the sender has told last, or None.
+    """
+
+    __slots__ = (
+        "run",
+        "index",
+        "task",
+        "started",
+        "ended",
+        "state",
+        "attempt",
+        "progress",
+        "result",
+        "error",
+        "reason",
+        "told",
+    )
+
+    def __init__(
+        self, run: FlowRun, index: int, task: Task[..., Any], caller: Caller, started: float
+    ) -> None:
+        self.run = run
+        self.index = index
+        self.task = task
+        self.caller = caller
+        self.started = started
+        self.ended: float | None = None
+        self.state = RUNNING
+        self.attempt = 1
+        self.progress: float | None = None
+        self.result: dict[str, Any] | None = None
+        self.error: dict[str, Any] | None = None
+        self.reason: str | None = None
+        self.told: TaskState | None = None
+        self.partials = {}
+
+    def emit(self, stream: str, level: str, text: str) -> None:
+        run = self.run
+        run.put(LogLine(run.id, self.index, stream, level, text, time()))
+
+    def report_progress(self, fraction: float) -> None:
+        before = self.progress
+        self.progress = fraction
+        # One report per percent: a loop may call this a million times.
+        if before is None or int(before * 100) != int(fraction * 100):
+            self.run.put(self)
+
+
+def result_snapshot(result: TaskResult) -> dict[str, Any]:
+    """A TaskResult as JSON data; rows that are not mappings become ``{"value": row}``."""
+    table = snapshot(result.table)
+    if not isinstance(table, list):
+        table = [] if table is None else [table]
+    return {
+        "passed": bool(result.passed),
+        "note": "" if result.note is None else snapshot(str(result.note)),
+        "table": [row if isinstance(row, dict) else {"value": row} for row in table],
+    }

@@ -1,0 +1,411 @@
+"""`@task` and `@flow`, and what goes with them.
+
+A flow runs in the thread that calls it and returns its value. That it is reported, and that it can
+be triggered again from the dashboard while the process lives, happens beside it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from perfect import session as sessions
+from perfect.capture import LogCapture
+from perfect.context import find_scope, propagate
+from perfect.errors import ConfigurationError, NotFound
+from perfect.executor import FlowExecutor, create_execution_handler
+from perfect.records import FlowRun
+from perfect.schedules import CronSchedule, IntervalSchedule
+from perfect.session import get_session
+from perfect.settings import Settings
+from perfect.states import TaskState
+from perfect.task import (
+    FlowDefinition,
+    Task,
+    TaskDefinition,
+    TaskResult,
+    WorkflowRegistry,
+    check_name,
+    check_tags,
+    check_text,
+    first_line,
+    get_registry,
+    tasks_of,
+)
+from perfect.ticker import Progress, watch_progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("perfect")
+
+__all__ = [
+    "CronSchedule",
+    "Flow",
+    "FlowDefinition",
+    "IntervalSchedule",
+    "LogCapture",
+    "Progress",
+    "Task",
+    "TaskDefinition",
+    "TaskResult",
+    "TaskState",
+    "WorkflowRegistry",
+    "configure",
+    "connect",
+    "flow",
+    "get_registry",
+    "listen",
+    "progress",
+    "propagate",
+    "run",
+    "task",
+    "watch_progress",
+]
+
+
+@overload
+def task(func: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    func: str | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    estimated_time: int = 1000,
+    weight: int | None = None,
+    crucial_pass: bool = True,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(
+    func: Callable[P, R] | str | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    estimated_time: int = 1000,
+    weight: int | None = None,
+    crucial_pass: bool = True,
+) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a task: ``@task``, ``@task(estimated_time=3000)`` or ``@task("Extract")``.
+
+    Args:
+        name: default: the function's name.
+        description: default: the first line of its docstring.
+        estimated_time: how long it is expected to take, in ms, for progress.
+        weight: its share of the flow's progress relative to the others' (default: the estimate).
+        crucial_pass: whether its failure fails the flow. One that is not crucial logs a warning
+            and the call returns None, or the `TaskResult` that did not pass.
+
+    Raises:
+        ConfigurationError: an argument can't be used; it says which and why.
+    """
+    if isinstance(func, str):
+        func, name = None, func
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        made = Task(
+            function,
+            name=name,
+            description=description,
+            estimated_time=estimated_time,
+            weight=weight,
+            crucial_pass=crucial_pass,
+        )
+        get_registry().register_task(made.definition)
+        return made
+
+    return decorate if func is None else decorate(func)
+
+
+class Flow(Generic[P, R]):
+    """A function whose runs are tracked; made by `flow`.
+
+    Attributes:
+        definition: its name, description, tasks, tags and schedule.
+    """
+
+    def __init__(self, function: Callable[P, R], definition: FlowDefinition) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.definition = definition
+        self.is_async = inspect.iscoroutinefunction(function)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow in this thread and return its value.
+
+        Raises:
+            whatever the flow raises, after its run was marked FAILED.
+        """
+        result: R = _execute(self.definition, "development", args, kwargs)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.name!r}>"
+
+
+@overload
+def flow(name: Callable[P, R], /) -> Flow[P, R]: ...
+
+
+@overload
+def flow(
+    name: str | None = None,
+    description: str | None = None,
+    schedule: CronSchedule | None = None,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(
+    name: Callable[P, R] | str | None = None,
+    description: str | None = None,
+    schedule: CronSchedule | None = None,
+    *,
+    tags: Mapping[str, str] | None = None,
+) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a function a flow: ``@flow`` or ``@flow(name="Daily ETL", tags={"team": "data"})``.
+
+    Args:
+        name: default: the function's name.
+        description: default: the first line of its docstring.
+        schedule: when the backend should trigger it.
+        tags: up to 50 names and values of up to 200 characters, for filtering.
+
+    Raises:
+        ConfigurationError: an argument can't be used; it says which and why.
+    """
+    given = name if name is None or isinstance(name, str) else None
+    if name is not None and given is None and not callable(name):
+        raise ConfigurationError("name", name, "is not text")
+    if schedule is not None and not isinstance(schedule, CronSchedule):
+        raise ConfigurationError(
+            "schedule", schedule, "is neither a CronSchedule nor an IntervalSchedule"
+        )
+
+    def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        if isinstance(function, Task) or not callable(function):
+            raise ConfigurationError("func", function, "is not a function")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError("func", function, "is a generator; let the flow return a list")
+        definition = FlowDefinition(
+            name=check_name("name", function.__name__ if given is None else given),
+            func=function,
+            description=check_text("description", first_line(function.__doc__), description),
+            tasks=[found.definition for found in tasks_of(function)],
+            tags=check_tags(tags),
+            schedule=schedule,
+        )
+        get_registry().register_flow(definition)
+        return Flow(function, definition)
+
+    return decorate(name) if callable(name) else decorate
+
+
+def _execute(
+    definition: FlowDefinition,
+    configuration: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run a flow because it was called; for an async flow, return the coroutine that does."""
+    # Looked up anew: tasks may have been defined, or redefined, since the decoration.
+    definition.tasks = [found.definition for found in tasks_of(definition.func)]
+    scope = find_scope()
+    run = scope if isinstance(scope, FlowRun) else getattr(scope, "run", None)
+    session = get_session()
+    executor = FlowExecutor(
+        session,
+        definition,
+        configuration=configuration,
+        parent=None if run is None else run.id,
+    )
+    if inspect.iscoroutinefunction(definition.func):
+        return _execute_async(executor, definition, session, args, kwargs)
+    try:
+        return executor.execute(*args, **kwargs)
+    finally:
+        if run is None:
+            _serve(session, [definition], concurrency=1)
+
+
+async def _execute_async(
+    executor: FlowExecutor,
+    definition: FlowDefinition,
+    session: sessions.Session,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    try:
+        return await executor.execute_async(*args, **kwargs)
+    finally:
+        _serve(session, [definition], concurrency=1)
+
+
+def _serve(
+    session: sessions.Session, definitions: list[FlowDefinition], *, concurrency: int
+) -> None:
+    session.serve(
+        [definition.to_dict() for definition in definitions],
+        create_execution_handler(get_registry(), session),
+        concurrency,
+    )
+
+
+def run(
+    flow: Flow[..., Any] | str,
+    *,
+    configuration: str = "development",
+    parameters: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run a flow of this process with a configuration, and return its value.
+
+    Args:
+        flow: the flow, or the name of one that is registered.
+        configuration: "development", "debug", "release" or free text.
+        parameters: the flow's arguments by name.
+
+    Raises:
+        NotFound: no flow of that name is registered.
+    """
+    if isinstance(flow, str):
+        definition = get_registry().get_flow(flow)
+        if definition is None:
+            known = ", ".join(sorted(get_registry().flows)) or "none"
+            raise NotFound("flow", flow, f"registered: {known}")
+    else:
+        definition = flow.definition
+    return _execute(definition, configuration, (), dict(parameters or {}))
+
+
+def configure(
+    backend_url: str | None = None,
+    client_id: str | None = None,
+    mock: bool | None = None,
+    *,
+    api_key: str | None = None,
+    home: str | None = None,
+    flush_timeout: float | None = None,
+    shutdown_timeout: float | None = None,
+) -> Settings:
+    """Say where the backend is, before the first flow is called. What is not given stays as it was.
+
+    Args:
+        backend_url: default: ``http://localhost:3000`` (``PERFECT_BACKEND_URL``).
+        client_id: the group this process belongs to (``PERFECT_CLIENT_ID``).
+        mock: keep everything in memory: no socket, no thread, no disk (``PERFECT_MOCK``).
+        api_key: bearer token (``PERFECT_API_KEY``).
+        home: folder for configuration and undelivered events (``PERFECT_HOME``).
+        flush_timeout: s that the end of the process may wait for delivery; default 5.
+        shutdown_timeout: s that a triggered run may go on when the process ends; default 5.
+
+    Raises:
+        ConfigurationError: a value can't be used; it says which and why.
+    """
+    return sessions.configure(
+        backend_url=backend_url,
+        client_id=client_id,
+        mock=mock,
+        api_key=api_key,
+        home=home,
+        flush_timeout=flush_timeout,
+        shutdown_timeout=shutdown_timeout,
+    )
+
+
+def connect(timeout: float = 5.0) -> bool:
+    """Connect now instead of at the first call; whether the backend answered within `timeout` s."""
+    return get_session().connect(timeout)
+
+
+def progress(fraction: float) -> None:
+    """Say how far the running task is, instead of letting its estimate tell.
+
+    Outside a task of a run nothing happens, so that the function still works alone.
+
+    Args:
+        fraction: 0 to 1.
+
+    Raises:
+        ConfigurationError: it is no number from 0 to 1.
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
+        raise ConfigurationError("fraction", fraction, "is not a number")
+    if not 0 <= fraction <= 1:  # also refuses NaN
+        raise ConfigurationError("fraction", fraction, "is outside 0 to 1")
+    scope = find_scope()
+    if scope is not None:
+        scope.report_progress(float(fraction))
+
+
+def listen(concurrency: int = 4) -> None:
+    """Serve every flow of the registry: execute what is triggered in the dashboard.
+
+    Blocks until Ctrl+C or SIGTERM, then takes nothing more and waits for the running flows to end; a
+    second signal ends them.
+
+    Args:
+        concurrency: how many runs at a time.
+
+    Raises:
+        ConfigurationError: `concurrency` is no whole number of at least 1.
+    """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise ConfigurationError("concurrency", concurrency, "is no whole number of at least 1")
+    session = get_session()
+    stop = threading.Event()
+    with _stopped_by_signals(stop):
+        for definition in get_registry().flows.values():
+            definition.tasks = [found.definition for found in tasks_of(definition.func)]
+        _serve(session, list(get_registry().flows.values()), concurrency=concurrency)
+        stop.wait()
+    try:
+        session.drain(None)
+    finally:
+        sessions.reset()
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at SIGINT or SIGTERM; the next signal does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {
+        number: handler
+        for number, usual in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        )
+        if (handler := signal.getsignal(number)) is usual
+    }
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, frame: Any) -> None:
+        restore()
+        stop.set()
+
+    for number in former:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,0 +1,233 @@
+"""This process's connection to a backend: one outbox, one sender, one heartbeat, one listener.
+
+Nothing happens at import. The first flow that is called makes the session; its threads start then.
+In mock mode there are no threads: what is reported stays in `Session.recorded`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from perfect import settings as settings_module
+from perfect.records import FlowRun, new_id
+from perfect.settings import Settings
+
+if TYPE_CHECKING:
+    from perfect.api import ExecutionRequest, PerfectAPIClient
+    from perfect.delivery import Heart, Sender
+    from perfect.listener import Listener
+
+Execute = Callable[["ExecutionRequest"], Any]
+
+
+class Session:
+    """One life of this process towards one backend.
+
+    Attributes:
+        id: UUID, the same for everything this session reports.
+        put: hands a record to the outbox; never blocks, callable from any thread and signal handler.
+        recorded: in mock mode, every record in order; else None.
+        stubs: by task name, what is called in the task's place (`perfect.testing`).
+        active: the runs that have begun and not ended, by id.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.id = new_id()
+        self.settings = settings
+        self.recorded: list[Any] | None = [] if settings.mock else None
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+        self.put: Callable[[Any], None] = (
+            self._outbox.put if self.recorded is None else self.recorded.append
+        )
+        self.stubs: dict[str, Callable[..., Any]] = {}
+        self.active: dict[str, FlowRun] = {}
+        self.undelivered = 0  # records left when the session closed
+        self._busy = threading.Event()
+        self._lock = threading.RLock()
+        self._sender: Sender | None = None
+        self._heart: Heart | None = None
+        self._listener: Listener | None = None
+        self._closed = False
+
+    # --- runs ------------------------------------------------------------------------------
+
+    def begin(self, run: FlowRun) -> None:
+        """A run begins: connect if need be, and report it."""
+        self._start()
+        self.active[run.id] = run
+        self._busy.set()
+        self.put(run)
+
+    def end(self, run: FlowRun) -> None:
+        """A run has ended: report it, once."""
+        if self.active.pop(run.id, None) is None:
+            return
+        self.put(run)
+        if not self.active:
+            self._busy.clear()
+
+    # --- connection --------------------------------------------------------------------------
+
+    @property
+    def client(self) -> PerfectAPIClient | None:
+        """The client in use, or None before the first connection and in mock mode."""
+        return None if self._sender is None else self._sender.client
+
+    def _start(self) -> None:
+        if self._sender is not None or self.settings.mock or self._closed:
+            return
+        with self._lock:
+            if self._sender is None:
+                # Loaded at the first connection: urllib, ssl and gzip cost tens of ms.
+                from perfect.delivery import Heart, Sender
+
+                self._sender = Sender(self._new_client(), self._outbox)
+                self._heart = Heart(self._sender, self._busy)
+
+    def _new_client(self) -> PerfectAPIClient:
+        from perfect.api import PerfectAPIClient
+
+        return PerfectAPIClient(
+            self.settings.backend_url,
+            self.settings.client_id,
+            session_id=self.id,
+            api_key=self.settings.api_key,
+        )
+
+    def connect(self, timeout: float) -> bool:
+        """Start the session; whether the backend answered within `timeout` s (mock: always)."""
+        self._start()
+        return self.flush(timeout)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything reported is delivered; False if `timeout` s were not enough."""
+        return True if self._sender is None else self._sender.flush(timeout)
+
+    def serve(self, flows: Iterable[dict[str, Any]], execute: Execute, concurrency: int) -> None:
+        """Have the backend's execution requests for these flows executed, in threads.
+
+        Args:
+            flows: registration bodies, added to those served already.
+            execute: runs one request to its end; called in a thread of its own.
+            concurrency: how many at a time.
+        """
+        self._start()
+        if self._sender is None:
+            return
+        with self._lock:
+            if self._listener is None:
+                from perfect.listener import Listener
+
+                self._listener = Listener(self._new_client(), self._sender, execute)
+            self._listener.concurrency = max(self._listener.concurrency, concurrency)
+            self._listener.serve(flows)
+
+    def drain(self, timeout: float | None) -> bool:
+        """Take no further requests and wait for those under way; False if `timeout` s were not enough."""
+        return True if self._listener is None else self._listener.drain(timeout)
+
+    def close(self) -> None:
+        """Stop polling, let triggered runs end, deliver what is left; bounded by the settings' timeouts."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._listener is not None and not self.drain(self.settings.shutdown_timeout):
+            self._cancel_active("the process ended")
+        if self._sender is not None and self._heart is not None:
+            self._heart.close()
+            self.undelivered = self._sender.close(self.settings.flush_timeout)
+            self._sender.client.close()
+            for thread in (self._heart.thread, self._sender.thread):
+                thread.join(0.5)
+            if self._listener is not None:
+                self._listener.thread.join(0.5)
+
+    def _cancel_active(self, reason: str) -> None:
+        for run in list(self.active.values()):
+            run.cancel(reason)
+            self.end(run)
+
+
+_given: dict[str, Any] = {}
+_session: Session | None = None
+_lock = threading.RLock()
+
+
+def configure(**given: Any) -> Settings:
+    """Set the client's settings; a session in use is closed first and a new one takes its place."""
+    settings = settings_module.resolve({**_given, **given})
+    reset()
+    _given.update({name: value for name, value in given.items() if value is not None})
+    return settings
+
+
+def get_session() -> Session:
+    """This process's session, made now if there is none.
+
+    Raises:
+        ConfigurationError: the environment or config.toml says something wrong.
+    """
+    global _session
+    session = _session
+    if session is None:
+        with _lock:
+            if _session is None:
+                _session = Session(settings_module.resolve(_given))
+                atexit.register(_at_exit)
+            session = _session
+    return session
+
+
+@contextmanager
+def temporary(**given: Any) -> Iterator[Session]:
+    """Use a session of its own for a block; the one before, which stays open, comes back after it."""
+    global _session
+    with _lock:
+        former, made = _session, Session(settings_module.resolve({**_given, **given}))
+        _session = made
+    try:
+        yield made
+    finally:
+        with _lock:
+            if _session is made:
+                _session = former
+        made.close()
+
+
+def reset(*, forget: bool = False) -> None:
+    """Close the session, if there is one; with `forget`, also what `configure` was told."""
+    global _session
+    with _lock:
+        session, _session = _session, None
+        atexit.unregister(_at_exit)
+    if session is not None:
+        session.close()
+    if forget:
+        _given.clear()
+
+
+def _at_exit() -> None:
+    session = _session
+    if session is None:
+        return
+    began = monotonic()
+    try:
+        session.close()
+    except KeyboardInterrupt:  # the user does not want to wait
+        pass
+    if session.undelivered:
+        import logging
+
+        logging.getLogger("perfect").warning(
+            "perfect: %d events were not delivered to %s within %.1f s",
+            session.undelivered,
+            session.settings.backend_url,
+            monotonic() - began,
+        )

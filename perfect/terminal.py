@@ -1,0 +1,91 @@
+"""The live line of a terminal: task, percentage and elapsed time while a flow runs.
+
+It is drawn on stderr, only if that is a terminal, and gives way to everything else that is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from time import monotonic
+from typing import TextIO
+
+from perfect import ticker
+from perfect.ticker import Progress
+
+REDRAW = 0.1  # s between two drawings
+
+lock = threading.RLock()  # held while something is written to a terminal that shows the line
+_users = 0
+_line: _Line | None = None
+
+
+class _Line:
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.shown = False
+        self.at_line_start = True  # whether the cursor stands where a line begins
+        self._last = 0.0
+        self.unwatch = ticker.watch_progress(self.draw)
+
+    def draw(self, progress: Progress) -> None:
+        now = monotonic()
+        if now - self._last < REDRAW or not self.at_line_start:
+            return
+        self._last = now
+        width = max(20, min(os.get_terminal_size(self.out.fileno()).columns, 120))
+        filled = progress.percent * 20 // 100
+        text = (
+            f"▶ {progress.flow} · {progress.task} "
+            f"{'━' * filled}{'─' * (20 - filled)} {progress.percent:3d} % · {progress.elapsed:.1f} s"
+        )
+        with lock:
+            if self.at_line_start:
+                self.out.write(f"\r\x1b[2K{_printable(text)[: width - 1]}")
+                self.out.flush()
+                self.shown = True
+
+    def erase(self) -> None:
+        if self.shown:
+            self.out.write("\r\x1b[2K")
+            self.out.flush()
+            self.shown = False
+
+
+def attach() -> None:
+    """A run begins: show the line if stderr is a terminal."""
+    global _users, _line
+    with lock:
+        _users += 1
+        out = sys.__stderr__
+        if _users == 1 and out is not None and not out.closed and out.isatty():
+            _line = _Line(out)
+
+
+def detach() -> None:
+    """A run has ended; the last one takes the line away."""
+    global _users, _line
+    with lock:
+        _users -= 1
+        if _users == 0 and _line is not None:
+            _line.unwatch()
+            _line.erase()
+            _line = None
+
+
+def is_live() -> bool:
+    """Whether a line may be on the screen."""
+    return _line is not None
+
+
+def give_way(text: str) -> None:
+    """Called with the lock held before `text` is written to a terminal."""
+    if _line is not None and text:
+        _line.erase()
+        _line.at_line_start = text.endswith("\n")
+
+
+def _printable(text: str) -> str:
+    """Names come from users: no control characters reach the terminal."""
+    return "".join(c if c.isprintable() else "·" for c in text)

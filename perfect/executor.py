@@ -15,6 +15,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from perfect import capture, terminal, ticker
+from perfect import task as task_module
 from perfect.context import current, enter_run, leave_run
 from perfect.errors import NotFound, TaskFailed
 from perfect.jsonable import snapshot
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from perfect.api import ExecutionRequest
 
 log = logging.getLogger("perfect")
+
+# The frames between a flow and its tasks say nothing about the user's error.
+_OWN_FILES = {__file__, task_module.__file__}
+LONGEST_TRACEBACK = 60_000  # characters
 
 # What is kept of an argument for display: the first so many entries and characters.
 MOST_ENTRIES, LONGEST_TEXT = 100, 1000
@@ -269,19 +274,28 @@ def describe(error: BaseException) -> dict[str, Any]:
     Returns:
         ``{"type": …, "message": …, "traceback": …}``
     """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
     try:
         message = str(error)
-        lines = traceback.format_exception(type(error), error, trace)
+        told = traceback.TracebackException.from_exception(error)
+        _without_own_frames(told)
+        text = "".join(told.format())
     except Exception as another:  # the user's __str__ or __repr__ raises
-        message, lines = f"<{type(another).__name__} in its __str__>", traceback.format_tb(trace)
-    text: dict[str, Any] = snapshot(
-        {"type": type(error).__name__, "message": message, "traceback": "".join(lines)},
-        longest=60_000,
+        message = f"<{type(another).__name__} in its __str__>"
+        text = "".join(traceback.format_tb(error.__traceback__))
+    facts: dict[str, Any] = snapshot(
+        {"type": type(error).__name__, "message": message, "traceback": text},
+        longest=LONGEST_TRACEBACK,
     )
-    return text
+    return facts
+
+
+def _without_own_frames(told: traceback.TracebackException | None) -> None:
+    seen: set[int] = set()
+    while told is not None and id(told) not in seen:
+        seen.add(id(told))
+        kept = [frame for frame in told.stack if frame.filename not in _OWN_FILES]
+        told.stack = traceback.StackSummary.from_list(kept)
+        told = told.__cause__ or told.__context__
 
 
 def state_after(error: BaseException) -> TaskState:

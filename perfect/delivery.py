@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from perfect.api import PerfectAPIClient, encode
 from perfect.context import Detached, current
-from perfect.documented import DocumentedReporter
+from perfect.documented import DocumentedReporter, register
 from perfect.errors import BackendError, BackendRefused
 from perfect.jsonable import clean
-from perfect.records import FlowRun, LogLine, TaskRun
+from perfect.records import LogLine, Registration, TaskRun
 
 log = logging.getLogger("perfect")
 
@@ -38,7 +38,7 @@ HEARTBEAT = 3.0  # s
 class Reporter(Protocol):
     """Sends records in one of the two protocols."""
 
-    name: str
+    native: bool
 
     def deliver(self, records: deque[Any]) -> None:
         """Send from the left, removing what the backend has taken for good.
@@ -61,7 +61,7 @@ class Flush:
 class NativeReporter:
     """Batches of events with sequence numbers to ``POST /api/ingest`` (PROTOCOL part 4)."""
 
-    name = "native"
+    native = True
 
     def __init__(self, client: PerfectAPIClient) -> None:
         self._client = client
@@ -71,9 +71,15 @@ class NativeReporter:
 
     def deliver(self, records: deque[Any]) -> None:
         while records or self._events:
+            if records and not self._events and type(records[0]) is Registration:
+                register(self._client, records[0].flow)
+                records.popleft()
+                continue
             # A batch keeps its numbers until it is acknowledged, so that a repeat is recognised.
             if not self._events:
                 while records and len(self._events) < MOST_EVENTS:
+                    if type(records[0]) is Registration:
+                        break
                     event = native_event(records.popleft())
                     if event is not None:
                         self._seq += 1
@@ -353,8 +359,10 @@ class Heart:
             if self._stopped.wait(HEARTBEAT) or not self._busy.is_set():
                 continue
             sender = self._sender
-            if sender.reporter is None or monotonic() - sender.last_success < HEARTBEAT / 2:
-                continue  # nobody to tell, or just told: any request is a sign of life
+            if sender.reporter is None:
+                continue  # nobody to tell
+            if sender.reporter.native and monotonic() - sender.last_success < HEARTBEAT / 2:
+                continue  # any request is a sign of life there
             try:
                 sender.client.request("POST", "/api/heartbeat")
             except BackendError:  # the sender finds out by itself

@@ -6,6 +6,7 @@ Such a backend wants a flow registered anew for every run, task indices without 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from time import monotonic, time
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 from perfect.api import PerfectAPIClient, encode, quote
 from perfect.errors import BackendRefused
 from perfect.jsonable import clean
-from perfect.records import FlowRun, LogLine, TaskRun
+from perfect.records import FlowRun, LogLine, Registration, TaskRun
 from perfect.states import TaskState
+
+log = logging.getLogger("perfect")
 
 LARGEST_BODY = 90_000  # bytes; the backends' own limit is 100 kB
 LARGEST_LOG = 32_000  # characters of log lines in one request
@@ -37,11 +40,12 @@ class _Run:
 class DocumentedReporter:
     """Sends records one by one, merged and in order."""
 
-    name = "documented"
+    native = False
 
     def __init__(self, client: PerfectAPIClient) -> None:
         self._client = client
         self._runs: dict[str, _Run] = {}
+        self._served: dict[str, dict[str, Any]] = {}  # flows to be registered again after a run
         self._next_tick = 0.0
         self.refused = 0  # requests that the backend turned down for good
 
@@ -54,7 +58,10 @@ class DocumentedReporter:
         while records:
             record = records[0]
             taken = 1
-            if type(record) is LogLine:
+            if type(record) is Registration:
+                register(self._client, _registration(record.flow))
+                self._served[record.flow["name"]] = record.flow
+            elif type(record) is LogLine:
                 taken = self._send_lines(records)
             elif type(record) is TaskRun:
                 self._send_task(record)
@@ -62,7 +69,7 @@ class DocumentedReporter:
                 self._runs[record.id] = self._begin(record)
                 record.announced = True
             else:
-                self._end(record)
+                self._end(record, records)
             for _ in range(taken):
                 records.popleft()
 
@@ -113,7 +120,7 @@ class DocumentedReporter:
         self.refused += 1
         return _Run(None, estimates)
 
-    def _end(self, record: FlowRun) -> None:
+    def _end(self, record: FlowRun, records: deque[Any]) -> None:
         run = self._runs.get(record.id)
         if run is None:
             return
@@ -139,8 +146,12 @@ class DocumentedReporter:
                     "result": {"passed": False, "note": said, "table": []},
                 },
             )
+            run.crucial_failed = True  # told, also if the next request has to be repeated
             count += 1
+            run.next_index = count
         self._post(run, "runs", "complete", {"taskCount": count})
+        if record.name in self._served:  # the run has used it up
+            records.append(Registration(record.flow))
         del self._runs[record.id]
 
     # --- tasks -----------------------------------------------------------------------------
@@ -255,6 +266,20 @@ def _facts(entry: TaskRun) -> dict[str, Any]:
         "estimatedTime": task.estimated_time,
         "crucialPass": task.crucial_pass,
     }
+
+
+def register(client: PerfectAPIClient, flow: dict[str, Any]) -> None:
+    """Register a flow; a backend that does not want it is not asked again.
+
+    Raises:
+        BackendError: it may want it later.
+    """
+    try:
+        client.request("POST", "/api/flows", flow)
+    except BackendRefused as refusal:
+        if refusal.status in (401, 403, 429) or refusal.status >= 500:
+            raise
+        log.warning("perfect: the backend does not take flow %r: %s", flow["name"], refusal)
 
 
 def _registration(flow: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Generator
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from perfect import capture, terminal, ticker
-from perfect import task as task_module
+from perfect import capture, tasks, terminal, ticker
 from perfect.context import current, enter_run, leave_run
 from perfect.errors import NotFound, TaskFailed
 from perfect.jsonable import snapshot
@@ -23,7 +22,7 @@ from perfect.records import COMPLETED, FAILED, FlowRun, TaskRun, result_snapshot
 from perfect.session import Session
 from perfect.signals import Terminated, terminable
 from perfect.states import TaskState
-from perfect.task import FlowDefinition, Task, TaskResult, WorkflowRegistry
+from perfect.tasks import FlowDefinition, Task, TaskResult, WorkflowRegistry
 
 if TYPE_CHECKING:
     from perfect.api import ExecutionRequest
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("perfect")
 
 # The frames between a flow and its tasks say nothing about the user's error.
-_OWN_FILES = {__file__, task_module.__file__}
+_OWN_FILES = {__file__, tasks.__file__}
 LONGEST_TRACEBACK = 60_000  # characters
 
 # What is kept of an argument for display: the first so many entries and characters.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-from perfect.api import ExecutionRequest, PerfectAPIClient, encode, quote
+from perfect.api import ExecutionRequest, PerfectAPIClient, quote
 from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender, spawn
 from perfect.errors import BackendError, BackendRefused
+from perfect.records import Put, Registration
 
 log = logging.getLogger("perfect")
 
@@ -21,6 +22,7 @@ class Listener:
     Args:
         client: one of its own, so that its poll can be broken off by itself.
         sender: polling starts when its handshake is done.
+        put: the outbox; flows are registered through it.
         execute: runs one request to its end.
 
     Attributes:
@@ -31,24 +33,28 @@ class Listener:
         self,
         client: PerfectAPIClient,
         sender: Sender,
+        put: Put,
         execute: Callable[[ExecutionRequest], Any],
     ) -> None:
         self.concurrency = 0
         self._client = client
         self._sender = sender
+        self._put = put
         self._execute = execute
         self._flows: dict[str, dict[str, Any]] = {}
-        self._registered: dict[str, bytes] = {}  # what the backend was told of each flow
         self._running: set[threading.Thread] = set()
         self._changed = threading.Condition()
         self._stopped = False
         self.thread = spawn("perfect-listener", self._run)
 
-    def serve(self, flows: Iterable[dict[str, Any]]) -> None:
-        """Add flows, by their registration bodies."""
-        with self._changed:
-            for flow in flows:
+    def serve(self, flows: Iterable[dict[str, Any]], concurrency: int) -> None:
+        """Add flows, by their registration bodies; take at least so many requests at a time."""
+        for flow in flows:
+            if self._flows.get(flow["name"]) != flow:
                 self._flows[flow["name"]] = flow
+                self._put(Registration(flow))
+        with self._changed:
+            self.concurrency = max(self.concurrency, concurrency)
             self._changed.notify_all()
 
     def drain(self, timeout: float | None) -> bool:
@@ -74,33 +80,20 @@ class Listener:
                 if self._sender.reporter is None:
                     self._sender.flush(LONGEST_WAIT)
                     continue
-                self._register()
                 free = self._wait_for_place()
                 if self._stopped:
                     return
                 self._take(self._client.poll_execution(free))
-                pause = FIRST_WAIT
+                if pause > FIRST_WAIT:  # it is back, perhaps without what it knew of us
+                    pause = FIRST_WAIT
+                    for flow in list(self._flows.values()):
+                        self._put(Registration(flow))
             except BackendError as error:
-                # It may have come back without what it knew of us.
-                self._registered.clear()
                 refused = isinstance(error, BackendRefused) and error.status in (401, 403)
                 with self._changed:
                     if not self._stopped:
                         self._changed.wait(REFUSED_WAIT if refused else pause)
                 pause = min(LONGEST_WAIT, pause * 2)
-
-    def _register(self) -> None:
-        for name, flow in list(self._flows.items()):
-            body = encode(flow)
-            if self._registered.get(name) == body:
-                continue
-            try:
-                self._client.request("POST", "/api/flows", body)
-            except BackendRefused as refusal:
-                if refusal.status in (401, 403, 429) or refusal.status >= 500:
-                    raise
-                log.warning("perfect: the backend does not take flow %r: %s", name, refusal)
-            self._registered[name] = body
 
     def _wait_for_place(self) -> int:
         """Block until a request may be taken, and return how many may."""
@@ -140,7 +133,5 @@ class Listener:
             self._execute(request)
         finally:
             with self._changed:
-                if request.lease is None:  # a documented backend has used the flow up
-                    self._registered.pop(request.flow_name, None)
                 self._running.discard(threading.current_thread())
                 self._changed.notify_all()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from perfect.context import Caller, Scope
 from perfect.jsonable import snapshot
 from perfect.states import TaskState
-from perfect.task import Task, TaskResult
+from perfect.tasks import Task, TaskResult
 
 Put = Callable[[Any], None]
 
@@ -46,6 +46,12 @@ class LogLine(NamedTuple):
     level: str
     text: str
     time: float
+
+
+class Registration(NamedTuple):
+    """A flow that this process serves: the backend may ask for runs of it."""
+
+    flow: dict[str, Any]
 
 
 class FlowRun(Scope):

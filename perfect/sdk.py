@@ -25,7 +25,7 @@ from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.session import get_session
 from perfect.settings import Settings
 from perfect.states import TaskState
-from perfect.task import (
+from perfect.tasks import (
     FlowDefinition,
     Task,
     TaskDefinition,

@@ -124,9 +124,8 @@ class Session:
             if self._listener is None:
                 from perfect.listener import Listener
 
-                self._listener = Listener(self._new_client(), self._sender, execute)
-            self._listener.concurrency = max(self._listener.concurrency, concurrency)
-            self._listener.serve(flows)
+                self._listener = Listener(self._new_client(), self._sender, self.put, execute)
+            self._listener.serve(flows, concurrency)
 
     def drain(self, timeout: float | None) -> bool:
         """Take no further requests and wait for those under way; False if `timeout` s were not enough."""

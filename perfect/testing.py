@@ -15,7 +15,7 @@ from perfect import session as sessions
 from perfect.errors import NotFound, TaskStubbed
 from perfect.records import FlowRun, LogLine, TaskRun
 from perfect.states import TaskState
-from perfect.task import Task
+from perfect.tasks import Task
 
 try:  # the package must import without pytest; the plugin is only loaded by it
     import pytest

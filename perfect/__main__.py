@@ -1,0 +1,5 @@
+"""``python -m perfect``: the `perfect` command."""
+
+from perfect.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,339 @@
+"""The `perfect` command.
+
+Errors are one line on stderr and an exit code: 2 for a wrong call, 1 for anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from perfect import __version__, sdk, session, settings
+from perfect.api import PerfectAPIClient, quote
+from perfect.errors import (
+    BackendRefused,
+    BackendUnreachable,
+    ConfigurationError,
+    MissingExtra,
+    NotFound,
+    PerfectError,
+)
+from perfect.executor import describe
+from perfect.loading import load_flows, load_module
+from perfect.show import Table, ago, seconds_between, show_state
+from perfect.states import TaskState
+
+FOLLOW = 0.5  # s between two looks at a log that is followed
+MOST_LINES = 1000  # lines in one request
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    action: Callable[[argparse.Namespace], int] | None = getattr(options, "action", None)
+    if action is None:
+        parser.print_help()
+        return 2
+    try:
+        return action(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `perfect logs … | head`
+        sys.stderr.close()
+        return 0
+    except BackendUnreachable as error:
+        return _complain(
+            f"no backend at {_settings().backend_url} ({error}); start one: perfect server"
+        )
+    except PerfectError as error:
+        return _complain(str(error))
+
+
+def _complain(message: str) -> int:
+    print(f"perfect: {message.splitlines()[0]}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="perfect", description="Decorate your functions, run them anywhere, see what happened."
+    )
+    parser.add_argument("--version", action="version", version=f"perfect {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def command(name: str, summary: str, action: Callable[[argparse.Namespace], int]) -> Any:
+        made = commands.add_parser(name, help=summary, description=summary)
+        made.set_defaults(action=action)
+        return made
+
+    demo = command("demo", "Start a backend, run the four example workflows, keep serving.", _demo)
+    demo.add_argument("--port", type=_port, default=3000, help="first port to try (default 3000)")
+    demo.add_argument("--db", help="SQLite file or URL (default: perfect.db in PERFECT_HOME)")
+    demo.add_argument("--once", action="store_true", help="exit when the runs are stored")
+    demo.add_argument("--no-browser", action="store_true", help="do not open the page")
+
+    server = command("server", "Run the backend with its dashboard.", _server)
+    server.add_argument("--host", default="127.0.0.1", help="address (default 127.0.0.1)")
+    server.add_argument(
+        "--port", type=_port, default=3000, help="port; 0: a free one (default 3000)"
+    )
+    server.add_argument("--db", help="SQLite file or URL (default: perfect.db in PERFECT_HOME)")
+    server.add_argument(
+        "--base-path", default="", help="serve below this path, for example /perfect"
+    )
+
+    run = command("run", "Run a flow of a file or module once.", _run)
+    run.add_argument("flow", metavar="FILE:FLOW", help="for example etl.py:daily_etl")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME=JSON",
+        action="append",
+        default=[],
+        help="an argument of the flow; text that is no JSON is taken as text",
+    )
+    run.add_argument("--config", default="development", help="configuration (default development)")
+
+    listen = command("listen", "Serve every flow of a file or module until Ctrl+C.", _listen)
+    listen.add_argument("source", metavar="FILE_OR_MODULE")
+    listen.add_argument("--concurrency", type=int, default=4, help="runs at a time (default 4)")
+
+    command("flows", "List the flows that the backend knows.", _flows)
+
+    runs = command("runs", "List runs, newest first.", _runs)
+    runs.add_argument("--state", type=_state, help="only runs in this state")
+    runs.add_argument("--flow", help="only runs of this flow")
+    runs.add_argument("--limit", type=int, default=20, help="how many (default 20)")
+
+    trigger = command("trigger", "Ask a connected client to run a flow.", _trigger)
+    trigger.add_argument("name", metavar="NAME", help="the flow's name or id")
+    trigger.add_argument(
+        "--config", default="development", help="configuration (default development)"
+    )
+
+    logs = command("logs", "Print a run's log.", _logs)
+    logs.add_argument("run", metavar="RUN", help="the run's id, or the beginning of it")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+
+    backend = command("backend", "Select what flows report to.", _backend)
+    backend.add_argument("kind", choices=("server", "mock"))
+    backend.add_argument("--url", default="http://localhost:3000", help="the server's address")
+    return parser
+
+
+# --- backend -----------------------------------------------------------------------------------
+
+
+def _server(options: argparse.Namespace) -> int:
+    serve = _import_server()
+    return int(
+        serve.run_server(
+            host=options.host, port=options.port, db=options.db, base_path=options.base_path
+        )
+    )
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from perfect.demo import run_demo
+
+    return run_demo(
+        _import_server(),
+        port=options.port,
+        db=options.db,
+        once=options.once,
+        browser=not options.no_browser,
+    )
+
+
+def _import_server() -> Any:
+    try:
+        from perfect.server import serve
+    except ImportError as error:
+        if error.name and error.name.startswith("perfect"):
+            raise
+        raise MissingExtra("server", "the backend") from error
+    return serve
+
+
+def _backend(options: argparse.Namespace) -> int:
+    home = _settings().home
+    if options.kind == "mock":
+        path = settings.write_config(home, mock=True)
+        print(f"Flows now run in mock mode: nothing is reported ({path}).")
+    else:
+        settings.Settings(backend_url=options.url)  # refuses what is no URL
+        path = settings.write_config(home, mock=False, backend_url=options.url)
+        print(f"Flows now report to {options.url} ({path}). Start it with: perfect server")
+    return 0
+
+
+# --- flows of files -----------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    source, colon, name = options.flow.rpartition(":")
+    if not colon:
+        raise ConfigurationError("FILE:FLOW", options.flow, "names no flow, as in etl.py:daily_etl")
+    parameters = dict(_parameter(text) for text in options.parameters)
+    flows = load_flows(source)
+    if name not in flows:
+        known = ", ".join(sorted(flows)) or "none"
+        raise NotFound("flow", name, f"{source} has: {known}")
+    flow = flows[name]
+    try:
+        value = sdk.run(flow, configuration=options.config, parameters=parameters)
+        if flow.is_async:
+            import asyncio
+
+            value = asyncio.run(value)
+    except PerfectError:
+        raise
+    except Exception as error:
+        print(describe(error)["traceback"], file=sys.stderr, end="")
+        return _complain(f"flow {flow.name!r} failed: {type(error).__name__}: {error}")
+    if value is not None:
+        print(value)
+    return 0
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ConfigurationError("-p", text, "is not NAME=JSON")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _listen(options: argparse.Namespace) -> int:
+    load_module(options.source)
+    flows = sdk.get_registry().flows
+    if not flows:
+        raise NotFound("flow", options.source, "it defines none; decorate one with @flow")
+    names = ", ".join(sorted(flows))
+    print(f"Serving {len(flows)} flows from {_settings().backend_url}: {names}. Ctrl+C ends.")
+    sdk.listen(options.concurrency)
+    return 0
+
+
+# --- what the backend knows -----------------------------------------------------------------------
+
+
+def _flows(options: argparse.Namespace) -> int:
+    table = Table("FLOW", "TASKS", "SCHEDULE", "CLIENT", "TAGS")
+    for flow in _client().request("GET", "/api/engine/flows"):
+        tags = ", ".join(f"{name}={value}" for name, value in (flow.get("tags") or {}).items())
+        table.add(
+            flow["name"],
+            str(len(flow.get("tasks") or ())),
+            flow.get("schedule") or "",
+            flow.get("client") or "",
+            tags,
+        )
+    return table.print("No flows yet: call one, or serve some with `perfect listen FILE`.")
+
+
+def _runs(options: argparse.Namespace) -> int:
+    query = [f"limit={options.limit}"]
+    if options.state is not None:
+        query.append(f"state={options.state}")
+    if options.flow is not None:
+        query.append(f"flow={quote(options.flow)}")
+    table = Table("RUN", "FLOW", "STATE", "PROGRESS", "STARTED", "TOOK")
+    for run in _client().request("GET", f"/api/runs?{'&'.join(query)}")["runs"]:
+        table.add(
+            run["id"],
+            run["flowName"],
+            show_state(run["state"]),
+            f"{round(run.get('progress') or 0)} %",
+            ago(run.get("startTime")),
+            seconds_between(run.get("startTime"), run.get("endTime")),
+        )
+    return table.print("No such runs.")
+
+
+def _trigger(options: argparse.Namespace) -> int:
+    client = _client()
+    flows = client.request("GET", "/api/engine/flows")
+    found = [flow for flow in flows if options.name in (flow["name"], flow["id"])]
+    if not found:
+        known = ", ".join(sorted({flow["name"] for flow in flows})) or "none"
+        raise NotFound("flow", options.name, f"the backend knows: {known}")
+    if len(found) > 1:
+        ids = ", ".join(f"{flow['id']} of {flow.get('client')}" for flow in found)
+        raise ConfigurationError(
+            "NAME", options.name, f"several clients have it; name one by id: {ids}"
+        )
+    path = f"/api/engine/trigger/{quote(found[0]['id'])}"
+    answer = client.request("POST", path, {"configuration": options.config})
+    print(f"{answer['runId']}  {_settings().backend_url}/runs/{answer['runId']}")
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    client = _client()
+    run = _find_run(client, options.run)
+    after = 0
+    while True:
+        ended = TaskState(run["state"]).is_terminal
+        page = client.request("GET", f"/api/runs/{run['id']}/logs?after={after}&limit={MOST_LINES}")
+        for line in page["logs"]:
+            print(line["text"])
+        sys.stdout.flush()
+        if page.get("next"):
+            after = page["next"]
+            continue
+        if page["logs"]:
+            after = page["logs"][-1]["id"]
+        if ended or not options.follow:
+            return 0
+        time.sleep(FOLLOW)
+        run = client.request("GET", f"/api/runs/{run['id']}")
+
+
+def _find_run(client: PerfectAPIClient, wanted: str) -> Any:
+    try:
+        return client.request("GET", f"/api/runs/{quote(wanted)}")
+    except BackendRefused as refusal:
+        if refusal.status not in (400, 404):
+            raise
+    found = [
+        run
+        for run in client.request("GET", f"/api/runs?q={quote(wanted)}&limit=200")["runs"]
+        if run["id"].startswith(wanted)
+    ]
+    if len(found) != 1:
+        raise NotFound("run", wanted, f"{len(found)} runs begin like that" if found else "")
+    return found[0]
+
+
+# --- shared ---------------------------------------------------------------------------------------
+
+
+def _settings() -> settings.Settings:
+    return session.get_session().settings
+
+
+def _client() -> PerfectAPIClient:
+    chosen = _settings()
+    return PerfectAPIClient(chosen.backend_url, chosen.client_id, api_key=chosen.api_key)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (0-65535)")
+    return int(text)
+
+
+def _state(text: str) -> TaskState:
+    try:
+        return TaskState(text)
+    except ValueError:
+        known = ", ".join(TaskState)
+        raise argparse.ArgumentTypeError(f"{text!r} is no state ({known})") from None

@@ -21,6 +21,7 @@ log = logging.getLogger("perfect")
 
 LARGEST_BODY = 90_000  # bytes; the backends' own limit is 100 kB
 LARGEST_LOG = 32_000  # characters of log lines in one request
+ERRORS_BORNE = 6  # 5xx answers in a row before a run is given up: about 3 s
 TICK = 0.1  # s between progress updates
 ASKED_AGAIN = 3  # times that a run is asked for when the backend answers without a runId
 
@@ -47,6 +48,7 @@ class DocumentedReporter:
         self._runs: dict[str, _Run] = {}
         self._served: dict[str, dict[str, Any]] = {}  # flows to be registered again after a run
         self._next_tick = 0.0
+        self._errors = 0  # 5xx answers in a row
         self.refused = 0  # requests that the backend turned down for good
 
     def deliver(self, records: deque[Any]) -> None:
@@ -253,10 +255,17 @@ class DocumentedReporter:
         try:
             self._client.request("POST", f"/api/{kind}/{quote(run.remote_id)}/{what}", body)
         except BackendRefused as refusal:
-            # 401, 403, 429 and 5xx may pass; the other refusals of this record are final.
-            if refusal.status in (401, 403, 429) or refusal.status >= 500:
+            # 401, 403 and 429 pass; a 5xx may; the other refusals of this record are final.
+            if refusal.status in (401, 403, 429):
                 raise
+            if refusal.status >= 500:
+                self._errors += 1
+                if self._errors < ERRORS_BORNE:
+                    raise
+                log.warning("perfect: the backend can't track run %s: %s", run.remote_id, refusal)
+                run.remote_id = None
             self.refused += 1
+        self._errors = 0
 
 
 def _facts(entry: TaskRun) -> dict[str, Any]:

@@ -1,0 +1,16 @@
+"""The benchmarks run, at a small size; how fast is printed, never asserted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks import measure
+
+
+@pytest.mark.e2e
+def test_every_benchmark_gives_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = measure.measure_all(calls=500, lines=500)
+    assert len(figures) == 6
+    assert all(figure.control > 0 and figure.measured > 0 for figure in figures)
+    with capsys.disabled():
+        print("\n" + measure.table(figures))

@@ -131,11 +131,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _server(options: argparse.Namespace) -> int:
     serve = _import_server()
-    return int(
-        serve.run_server(
-            host=options.host, port=options.port, db=options.db, base_path=options.base_path
+    serve.run_server(
+        serve.ServerSettings(
+            host=options.host,
+            port=options.port,
+            db=options.db,
+            base_path=options.base_path,
+            token=_settings().api_key,
         )
     )
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from perfect import sdk, session
 from perfect.api import PerfectAPIClient
-from perfect.errors import NotFound
+from perfect.errors import ConfigurationError, NotFound
 from perfect.show import Table, seconds_between, show_state
 
 PORTS_TRIED = 50
@@ -38,8 +38,9 @@ def run_demo(serve: Any, *, port: int, db: str | None, once: bool, browser: bool
     try:
         # "localhost" is what people type; the backend listens on 127.0.0.1.
         url = server.url.replace("127.0.0.1", "localhost")
-        if port not in (0, server.port):
-            print(f"Port {port} is busy: the backend takes {server.port}.")
+        taken = url.rpartition(":")[2]
+        if port and taken != str(port):
+            print(f"Port {port} is busy: the backend takes {taken}.")
         print(f"Backend and pages: {url}\n", flush=True)
         sdk.configure(backend_url=server.url, client_id=CLIENT, mock=False)
         if browser and not once and sys.stdout.isatty():
@@ -70,11 +71,14 @@ def _start(serve: Any, port: int, db: str | None) -> Any:
     for candidate in range(port, min(port + PORTS_TRIED, 65536)) if port else [0]:
         try:
             server = serve.Server(serve.ServerSettings(port=candidate, db=db))
-            server.start()
-            return server
-        except serve.PortBusy:
-            continue
-    raise NotFound("free port", f"{port}-{port + PORTS_TRIED - 1}")
+            break
+        except ConfigurationError as error:
+            if error.argument != "port":
+                raise
+    else:
+        raise NotFound("free port", f"{port}-{port + PORTS_TRIED - 1}")
+    server.start()
+    return server
 
 
 def _runs(client: PerfectAPIClient) -> list[dict[str, Any]]:

@@ -241,7 +241,9 @@ class FlowExecutor:
         if entry.task.crucial_pass:
             self._note_crucial(entry)
             raise TaskFailed(entry.task.name, result)
+        token = current.set(entry)  # so that the line stands in the task's log
         log.warning("task %r did not pass (not crucial): %s", entry.task.name, result.note)
+        current.reset(token)
         return result
 
     def _fails(self, entry: TaskRun, error: BaseException) -> bool:

@@ -31,18 +31,19 @@ class BackendProcess:
         """Start it, on the same port and database as before if there was a before."""
         environment = {**os.environ, "PERFECT_HOME": str(self.folder), "PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-m", "perfect.server", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, "--db", str(self.database), *self.options],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "backend.err").open("a"),
-            text=True,
-            env=environment,
-        )
+        with (self.folder / "backend.err").open("a") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--db", str(self.database), *self.options],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if "http://" not in line:
-            errors = (self.folder / "backend.err").read_text()
-            raise AssertionError(f"the backend did not start: {line!r}\n{errors}")
+            said = (self.folder / "backend.err").read_text()
+            raise AssertionError(f"the backend did not start: {line!r}\n{said}")
         self.url = line.split()[-1].rstrip("/")
         self.port = int(self.url.rsplit(":", 1)[1].split("/")[0])
         return self

@@ -238,7 +238,7 @@ def _flows(options: argparse.Namespace) -> int:
             flow["name"],
             str(len(flow.get("tasks") or ())),
             flow.get("schedule") or "",
-            flow.get("client") or "",
+            flow.get("clientId") or "",
             tags,
         )
     return table.print("No flows yet: call one, or serve some with `perfect listen FILE`.")
@@ -271,7 +271,7 @@ def _trigger(options: argparse.Namespace) -> int:
         known = ", ".join(sorted({flow["name"] for flow in flows})) or "none"
         raise NotFound("flow", options.name, f"the backend knows: {known}")
     if len(found) > 1:
-        ids = ", ".join(f"{flow['id']} of {flow.get('client')}" for flow in found)
+        ids = ", ".join(f"{flow['id']} of {flow.get('clientId')}" for flow in found)
         raise ConfigurationError(
             "NAME", options.name, f"several clients have it; name one by id: {ids}"
         )
@@ -295,7 +295,7 @@ def _logs(options: argparse.Namespace) -> int:
             after = page["next"]
             continue
         if page["logs"]:
-            after = page["logs"][-1]["id"]
+            after = page["logs"][-1]["seq"]
         if ended or not options.follow:
             return 0
         time.sleep(FOLLOW)

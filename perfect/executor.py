@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import os
 import traceback
 from collections.abc import Callable, Generator
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from perfect import capture, tasks, terminal, ticker
+from perfect import capture, terminal, ticker
 from perfect.context import current, enter_run, leave_run
 from perfect.errors import NotFound, TaskFailed
 from perfect.jsonable import snapshot
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("perfect")
 
-# The frames between a flow and its tasks say nothing about the user's error.
-_OWN_FILES = {__file__, tasks.__file__}
+# The frames of these modules, between a flow and its tasks, say nothing about the user's error.
+_OWN_FOLDER = os.path.dirname(__file__)
 LONGEST_TRACEBACK = 60_000  # characters
 
 # What is kept of an argument for display: the first so many entries and characters.
@@ -294,7 +295,7 @@ def _without_own_frames(told: traceback.TracebackException | None) -> None:
     seen: set[int] = set()
     while told is not None and id(told) not in seen:
         seen.add(id(told))
-        kept = [frame for frame in told.stack if frame.filename not in _OWN_FILES]
+        kept = [frame for frame in told.stack if os.path.dirname(frame.filename) != _OWN_FOLDER]
         told.stack = traceback.StackSummary.from_list(kept)
         told = told.__cause__ or told.__context__
 

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 30.0  # s
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, no proxy
 
 
 class BackendProcess:
@@ -43,6 +44,7 @@ class BackendProcess:
         line = self.process.stdout.readline()
         if "http://" not in line:
             said = (self.folder / "backend.err").read_text()
+            self.kill()
             raise AssertionError(f"the backend did not start: {line!r}\n{said}")
         self.url = line.split()[-1].rstrip("/")
         self.port = int(self.url.rsplit(":", 1)[1].split("/")[0])
@@ -96,7 +98,7 @@ class BackendProcess:
             headers={"Content-Type": "application/json", **(headers or {})},
         )
         try:
-            with urllib.request.urlopen(request, timeout=40) as answer:
+            with _OPENER.open(request, timeout=40) as answer:
                 status, content = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -185,7 +185,7 @@ def _task_event(record: TaskRun) -> dict[str, Any] | None:
         # The wall clock may have been set back meanwhile.
         event["ended"] = event["t"] = max(started, _ms(record.ended))
     if record.progress is not None:
-        event["progress"] = record.progress
+        event["progress"] = round(record.progress * 100, 2)
     if record.result is not None:
         event["result"] = record.result
     if record.error is not None:

@@ -8,6 +8,7 @@ the same client over a transport that keeps what it was asked in memory.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import socket
 import threading
@@ -16,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Protocol
 
 from perfect.errors import BackendError, BackendRefused, BackendUnreachable
@@ -24,6 +26,7 @@ from perfect.records import new_id
 
 REQUEST_TIMEOUT = 10.0  # s
 POLL_TIMEOUT = 35.0  # s; a poll is answered after 30 s at the latest
+SHORT_POLL = 0.1  # s; a backend that answers with nothing sooner does not hold polls open
 LARGEST_ANSWER = 64 << 20  # bytes
 
 
@@ -62,16 +65,12 @@ class UrllibTransport:
         self.base_url = base_url.rstrip("/")
         self._open: set[http.client.HTTPConnection] = set()
         self._closed = False
-        host = (self.base_url.partition("://")[2].split("/")[0].rpartition(":")[0]) or (
-            self.base_url.partition("://")[2].split("/")[0]
-        )
-        loopback = host.strip("[]") in ("localhost", "::1") or host.startswith("127.")
         handlers: list[urllib.request.BaseHandler] = [
             _TrackedHandler(self._open),
             _TrackedSecureHandler(self._open),
             _NoRedirect(),
         ]
-        if loopback:
+        if _is_loopback(urllib.parse.urlsplit(self.base_url).hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -90,6 +89,8 @@ class UrllibTransport:
                 answer = error  # an answer like any other
             with answer:
                 data = answer.read(LARGEST_ANSWER)
+                if answer.length:  # of what was announced, so much did not come
+                    raise BackendUnreachable("the answer broke off")
                 return Response(answer.status, dict(answer.headers.items()), data)
         except urllib.error.URLError as error:
             raise BackendUnreachable(str(error.reason)) from error
@@ -107,6 +108,13 @@ class UrllibTransport:
                     pass
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -120,9 +128,12 @@ def _tracked(base: type[http.client.HTTPConnection], live: set[Any]) -> Any:
             live.add(self)
             super().connect()
 
-        def close(self) -> None:
-            live.discard(self)
-            super().close()
+        def getresponse(self) -> http.client.HTTPResponse:
+            try:
+                response: http.client.HTTPResponse = super().getresponse()
+                return response
+            finally:
+                live.discard(self)
 
     return Tracked
 
@@ -242,7 +253,7 @@ class PerfectAPIClient:
         response = self.transport.send(method, path, data, headers, timeout or self.timeout)
         try:
             answer = json.loads(response.body) if response.body else None
-        except ValueError:
+        except (ValueError, RecursionError):
             start = response.body[:200].decode("utf-8", "replace")
             raise BackendRefused(response.status, f"not JSON: {start}") from None
         if not 200 <= response.status < 300:
@@ -327,16 +338,18 @@ class PerfectAPIClient:
         """Hand execution requests to `execution_handler` until `close` is called.
 
         Args:
-            poll_interval: s to wait after a failed poll.
+            poll_interval: s to wait after a poll that failed, or was answered with nothing at once.
         """
         while not self._stopped.is_set():
+            asked = monotonic()
             try:
                 request = ExecutionRequest.from_answer(self.poll_execution())
             except BackendError:
-                self._stopped.wait(max(poll_interval, 0.05))
-                continue
+                request = None
             if request is not None and self.execution_handler is not None:
                 self.execution_handler(request)
+            elif monotonic() - asked < SHORT_POLL:
+                self._stopped.wait(max(poll_interval, 0.05))
 
     def _try(self, method: str, path: str, body: Any) -> bool:
         try:

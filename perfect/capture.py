@@ -12,14 +12,20 @@ import logging
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from perfect import terminal
 from perfect.context import Scope, call_plainly, current, find_scope
+from perfect.errors import ConfigurationError
 
-# A StreamHandler that writes to a stand-in writes what the record factory has heard already.
-_HANDLER_WRITE = logging.StreamHandler.emit.__code__
+# A handler that writes to a stand-in writes what the record factory has heard already.
+_EMITS = logging.StreamHandler.emit.__code__
+_HANDLES = logging.Handler.handle.__code__
+_HANDLER_DEPTH = 12  # frames between a handler and what it writes with, at most
+
+_logged: set[int] = set()  # threads that made a record after they last wrote themselves
 
 
 class _StandIn:
@@ -39,8 +45,13 @@ class _StandIn:
         else:
             written = self._through(text)
         scope = find_scope()
-        if scope is not None and sys._getframe(1).f_code is not _HANDLER_WRITE:
-            scope.feed(self.stream, text)
+        if scope is not None:
+            # Where another stand-in was put over a stream that leads here, that one feeds.
+            live = getattr(sys, self.stream)
+            if live is self or type(live) is not _StandIn:
+                writer = sys._getframe(1)
+                if writer.f_code is not _EMITS and not (_logged and _by_handler(writer)):
+                    scope.feed(self.stream, text)
         return written
 
     def _through(self, text: str) -> int:
@@ -55,31 +66,47 @@ class _StandIn:
             self.original.flush()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "original":  # a copy that is being made has none yet
+            raise AttributeError(name)
         return getattr(self.original, name)
 
 
-_lock = threading.Lock()
+def _by_handler(frame: types.FrameType | None) -> bool:
+    """Whether what this frame writes comes out of a logging handler."""
+    thread = threading.get_ident()
+    if thread not in _logged:
+        return False
+    for _ in range(_HANDLER_DEPTH):
+        if frame is None:
+            break
+        if frame.f_code is _HANDLES:
+            return True
+        frame = frame.f_back
+    _logged.discard(thread)
+    return False
+
+
+_lock = threading.RLock()  # a signal handler may call a flow
 _users = 0
-_former_factory: Callable[..., logging.LogRecord] | None = None
 
 
 def begin() -> None:
     """Start capturing; every `begin` needs its `end`."""
-    global _users, _former_factory
+    global _users
     with _lock:
         _users += 1
         for name in ("stdout", "stderr"):
             # Looked at for each run: someone may have replaced the stream since the last.
             if not isinstance(getattr(sys, name), _StandIn):
                 setattr(sys, name, _StandIn(getattr(sys, name), name))
-        if logging.getLogRecordFactory() is not _record_factory and _former_factory is None:
-            _former_factory = logging.getLogRecordFactory()
-            logging.setLogRecordFactory(_record_factory)
+        factory = logging.getLogRecordFactory()
+        if not isinstance(factory, _RecordFactory):
+            logging.setLogRecordFactory(_RecordFactory(factory))
 
 
 def end() -> None:
     """Stop capturing when the last user has ended; what was there before is put back."""
-    global _users, _former_factory
+    global _users
     with _lock:
         _users -= 1
         if _users:
@@ -88,21 +115,39 @@ def end() -> None:
             stream = getattr(sys, name)
             if isinstance(stream, _StandIn):
                 setattr(sys, name, stream.original)
+        _logged.clear()
         # Someone may have wrapped ours meanwhile: then it stays, and only passes on.
-        if logging.getLogRecordFactory() is _record_factory and _former_factory is not None:
-            logging.setLogRecordFactory(_former_factory)
-            _former_factory = None
+        factory = logging.getLogRecordFactory()
+        if isinstance(factory, _RecordFactory):
+            logging.setLogRecordFactory(factory.former)
 
 
-def _record_factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
-    record = (_former_factory or logging.LogRecord)(*args, **kwargs)
-    scope = find_scope()
-    if scope is not None and record.name is not None:
+class _RecordFactory:
+    """Makes log records as the former factory does, and hears them."""
+
+    _making = (
+        threading.local()
+    )  # where a user's factory lies between two of ours, the outer one hears
+
+    def __init__(self, former: Callable[..., logging.LogRecord]) -> None:
+        self.former = former
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        if getattr(self._making, "now", False):
+            return self.former(*args, **kwargs)
+        self._making.now = True
         try:
-            _emit_record(scope, record)
-        except Exception:  # a format that does not fit its arguments: logging itself reports it
-            pass
-    return record
+            record = self.former(*args, **kwargs)
+        finally:
+            self._making.now = False
+        scope = find_scope()
+        if scope is not None and record.name is not None:
+            _logged.add(threading.get_ident())
+            try:
+                _emit_record(scope, record)
+            except Exception:  # a format that does not fit its arguments: logging itself reports it
+                pass
+        return record
 
 
 def _emit_record(scope: Scope, record: logging.LogRecord) -> None:
@@ -111,6 +156,8 @@ def _emit_record(scope: Scope, record: logging.LogRecord) -> None:
         text = f"{record.name}: {text}"
     if record.exc_info and record.exc_info[0] is not None:
         text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+    if record.stack_info:
+        text += f"\n{record.stack_info}"
     for line in text.split("\n"):
         scope.emit("logging", record.levelname, line)
 
@@ -122,12 +169,18 @@ class LogCapture(Scope):
 
     Args:
         on_line: called with each whole line, without its newline.
+
+    Raises:
+        ConfigurationError: `on_line` can't be called.
     """
 
     __slots__ = ("_on_line", "_outer", "_token")
 
     def __init__(self, on_line: Callable[[str], object]) -> None:
+        if not callable(on_line):
+            raise ConfigurationError("on_line", on_line, "is not a function")
         self._on_line = on_line
+        self._outer: Scope | None = None
         self.partials = {}
 
     def __enter__(self) -> LogCapture:
@@ -138,9 +191,13 @@ class LogCapture(Scope):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.flush_lines()
         current.reset(self._token)
         end()
+        self.flush_lines()
+
+    @property
+    def run(self) -> Any:
+        return None if self._outer is None else self._outer.run
 
     def emit(self, stream: str, level: str, text: str) -> None:
         self._on_line(text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -25,26 +26,50 @@ LONGEST_PARTIAL = 1 << 20
 
 
 class LineBuffer:
-    """Gathers the pieces of one line until its newline comes."""
+    """Gathers the pieces of one line until its newline comes.
 
-    __slots__ = ("text", "dropped")
+    A carriage return begins the line anew, so that a progress bar is kept as it stands, not with
+    all that it ever said.
+    """
+
+    __slots__ = ("pieces", "size", "dropped", "returned")
 
     def __init__(self) -> None:
-        self.text = ""
+        self.pieces: list[str] = []
+        self.size = 0
         self.dropped = 0  # characters that no longer fitted
+        self.returned = False  # whether the cursor stands at the line's beginning again
 
     def add(self, piece: str) -> None:
-        room = LONGEST_PARTIAL - len(self.text)
+        if self.returned and piece.strip("\r"):
+            self._clear()
+        if "\r" in piece:
+            # What follows the last return counts; a return at the very end overwrites nothing yet.
+            whole = piece.rstrip("\r")
+            start = whole.rfind("\r") + 1
+            if start:
+                self._clear()
+            self.returned = len(whole) < len(piece)
+            piece = whole[start:]
+        room = LONGEST_PARTIAL - self.size
         if len(piece) > room:
-            self.dropped += len(piece) - max(room, 0)
-            piece = piece[: max(room, 0)]
-        self.text += piece
+            self.dropped += len(piece) - room
+            piece = piece[:room]
+        if piece:
+            self.pieces.append(piece)
+            self.size += len(piece)
 
     def take(self) -> str:
-        text, self.text = self.text, ""
+        text = self.pieces[0] if len(self.pieces) == 1 else "".join(self.pieces)
         if self.dropped:
-            text, self.dropped = f"{text}… [cut, {self.dropped} characters]", 0
+            text = f"{text}… [cut, {self.dropped} characters]"
+        self._clear()
         return text
+
+    def _clear(self) -> None:
+        self.pieces.clear()
+        self.size = self.dropped = 0
+        self.returned = False
 
 
 class Scope:
@@ -59,6 +84,7 @@ class Scope:
 
     caller: Caller
     partials: dict[tuple[str, int], LineBuffer]
+    run: Any = None  # the FlowRun this belongs to, or None
 
     def emit(self, stream: str, level: str, text: str) -> None:
         """Take one whole line, without its newline."""
@@ -72,29 +98,26 @@ class Scope:
         key = (stream, threading.get_ident())
         buffer = self.partials.get(key)
         if buffer is None:
-            if text[-1:] == "\n" and text.count("\n") == 1:
-                self.emit(stream, "INFO", _shown(text[:-1]))
-                return
             buffer = self.partials[key] = LineBuffer()
         if "\n" not in text:
             buffer.add(text)
             return
+        if text == "\n":  # what print() writes last
+            self.emit(stream, "INFO", _shown(buffer.take()))
+            return
         *whole, rest = text.split("\n")
         for line in whole:
-            if buffer.text or buffer.dropped:
+            if buffer.pieces:
                 buffer.add(line)
                 line = buffer.take()
             self.emit(stream, "INFO", _shown(line))
-        if rest:
-            buffer.add(rest)
-        else:
-            self.partials.pop(key, None)
+        buffer.add(rest)
 
     def flush_lines(self) -> None:
         """Emit what was written without a last newline."""
         while self.partials:
             (stream, _), buffer = self.partials.popitem()
-            if buffer.text or buffer.dropped:
+            if buffer.size:
                 self.emit(stream, "INFO", _shown(buffer.take()))
 
 
@@ -155,13 +178,16 @@ def find_scope() -> Scope | None:
 
 
 def propagate(function: Callable[P, R]) -> Callable[P, R]:
-    """Bind a function to the run it was handed out in.
+    """Bind a function to the run it was handed out in; outside a run it stays as it is.
 
     ``pool.map(propagate(work), items)`` lets calls and prints in the pool's threads belong to this
     run, also while other runs are active in the process.
     """
-    scope = current.get()
+    scope = find_scope()
+    if scope is None:
+        return function
 
+    @wraps(function)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
         token = current.set(scope)
         try:

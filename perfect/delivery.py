@@ -40,6 +40,10 @@ class Reporter(Protocol):
 
     native: bool
 
+    @property
+    def pending(self) -> int:
+        """How many events it holds that are not acknowledged."""
+
     def deliver(self, records: deque[Any]) -> None:
         """Send from the left, removing what the backend has taken for good.
 
@@ -68,6 +72,10 @@ class NativeReporter:
         self._seq = 0
         self._events: list[dict[str, Any]] = []  # numbered, not yet acknowledged
         self.rejected = 0
+
+    @property
+    def pending(self) -> int:
+        return len(self._events)
 
     def deliver(self, records: deque[Any]) -> None:
         while records or self._events:
@@ -105,8 +113,9 @@ class NativeReporter:
                 return self._halve(events)
             self._reject(events[0], refusal.error)
             return
-        if isinstance(answer, dict):
-            for entry in answer.get("rejected") or ():
+        rejected = answer.get("rejected") if isinstance(answer, dict) else None
+        for entry in rejected if isinstance(rejected, list) else ():
+            if isinstance(entry, dict):
                 self._reject(entry, str(entry.get("error")))
 
     def _halve(self, events: list[dict[str, Any]]) -> None:
@@ -248,7 +257,8 @@ class Sender:
         self._closing.set()
         self._outbox.put(Flush())
         self.thread.join(timeout)
-        return len(self._records) + self._outbox.qsize()
+        unsettled = self.reporter.pending if self.reporter is not None else 0
+        return len(self._records) + self._outbox.qsize() + unsettled
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -264,7 +274,13 @@ class Sender:
                     self.reporter.deliver(self._records)
                     self._succeeded()
                 wait = self.reporter.tick()
-            except BackendError as error:
+            except Exception as error:
+                if not isinstance(error, BackendError):
+                    # A record or an answer nobody thought of must not end the delivery of the rest.
+                    log.exception("perfect: a record could not be sent and is given up")
+                    if self._records:
+                        self._records.popleft()
+                    continue
                 pause = self._failed(error)
                 if self._closing.is_set():
                     if not self.last_success or monotonic() + FIRST_WAIT > self._give_up_at:

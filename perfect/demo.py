@@ -70,7 +70,7 @@ def run_demo(serve: Any, *, port: int, db: str | None, once: bool, browser: bool
 def _start(serve: Any, port: int, db: str | None) -> Any:
     for candidate in range(port, min(port + PORTS_TRIED, 65536)) if port else [0]:
         try:
-            server = serve.Server(serve.ServerSettings(port=candidate, db=db))
+            server = _open(serve, candidate, db)
             break
         except ConfigurationError as error:
             if error.argument != "port":
@@ -79,6 +79,19 @@ def _start(serve: Any, port: int, db: str | None) -> Any:
         raise NotFound("free port", f"{port}-{port + PORTS_TRIED - 1}")
     server.start()
     return server
+
+
+def _open(serve: Any, port: int, db: str | None) -> Any:
+    try:
+        return serve.Server(serve.ServerSettings(port=port, db=db))
+    except ConfigurationError as error:
+        if error.argument != "db" or db is not None:
+            raise
+        # Another backend has the usual database, as it has the usual port.
+        home = session.get_session().settings.home
+        spare = os.path.join(home, f"perfect-{port}.db")
+        print(f"{error}: the demo keeps its runs in {spare}")
+        return serve.Server(serve.ServerSettings(port=port, db=spare))
 
 
 def _runs(client: PerfectAPIClient) -> list[dict[str, Any]]:

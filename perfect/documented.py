@@ -20,7 +20,7 @@ from perfect.states import TaskState
 log = logging.getLogger("perfect")
 
 LARGEST_BODY = 90_000  # bytes; the backends' own limit is 100 kB
-LARGEST_LOG = 32_000  # characters of log lines in one request
+LARGEST_LOG = 80_000  # bytes of log lines in one request, as JSON
 ERRORS_BORNE = 6  # 5xx answers in a row before a run is given up: about 3 s
 TICK = 0.1  # s between progress updates
 ASKED_AGAIN = 3  # times that a run is asked for when the backend answers without a runId
@@ -50,6 +50,10 @@ class DocumentedReporter:
         self._next_tick = 0.0
         self._errors = 0  # 5xx answers in a row
         self.refused = 0  # requests that the backend turned down for good
+
+    @property
+    def pending(self) -> int:
+        return 0  # a record stays with the sender until it is answered
 
     def deliver(self, records: deque[Any]) -> None:
         """Send from the left; a record is removed once the backend has answered.
@@ -178,11 +182,9 @@ class DocumentedReporter:
             self._tell_end(run, entry, state, entry.reason)
             run.running.pop(entry.index, None)
             return
-        if entry.told is None:
-            body = {"state": "RUNNING", "progress": 0, **_facts(entry)}
-        else:
-            body = {"state": "RUNNING", "progress": self._progress(run, entry)}
-        self._tell(run, entry.index, body)
+        if entry.told is not None:
+            return  # its progress is for `tick` to tell
+        self._tell(run, entry.index, {"state": "RUNNING", "progress": 0, **_facts(entry)})
         entry.told = state
         run.running[entry.index] = entry
 
@@ -226,19 +228,14 @@ class DocumentedReporter:
             if type(record) is not LogLine or record.run != first.run:
                 break
             prefix = "" if record.task_index is None else "[Task Output] "
-            line = prefix + clean(record.text)
-            size += len(line) + 1
+            line = fitting(prefix + clean(record.text), LARGEST_LOG)
+            size += len(encode(line)) + 2
             if lines and size > LARGEST_LOG:
                 break
             lines.append(line)
         run = self._runs.get(first.run)
         if run is not None:
-            text = "\n".join(lines)
-            if size > LARGEST_LOG:  # a single line
-                text = f"{text[:LARGEST_LOG]}… [cut, {len(text) - LARGEST_LOG} characters]"
-            while len(encode({"log": text})) > LARGEST_BODY:
-                text = f"{text[: len(text) // 2]}… [cut]"
-            self._post(run, "flows", "logs", {"log": text})
+            self._post(run, "flows", "logs", {"log": "\n".join(lines)})
         return len(lines)
 
     # --- requests ----------------------------------------------------------------------------
@@ -300,10 +297,21 @@ def _registration(flow: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def fitting(text: str, largest: int) -> str:
+    """Text whose JSON has at most `largest` bytes, cut with a marker if need be."""
+    if len(text) * 12 <= largest or len(encode(text)) <= largest:
+        return text
+    room = largest - 100
+    kept = text[:room]
+    while (size := len(encode(kept))) > room:
+        kept = kept[: len(kept) * room // size]
+    return f"{kept}… [cut, {len(text) - len(kept)} characters]"
+
+
 def _shortened(result: dict[str, Any], largest: int) -> dict[str, Any]:
     """A result that fits into `largest` bytes: fewer rows, and a note that says so."""
     rows = result["table"]
-    note = str(result["note"])[: largest // 8]
+    note = fitting(str(result["note"]), largest // 3)
     kept = rows
     while kept and len(encode(kept)) > largest // 2:
         kept = kept[: len(kept) // 2]

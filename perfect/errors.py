@@ -21,6 +21,10 @@ from typing import Any
 class PerfectError(Exception):
     """The root of everything perfect raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by attributes: a process pool hands an error of its worker on as it was."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
 
 class ConfigurationError(PerfectError, ValueError):
     """An argument, setting or file has a value that can't be used.
@@ -65,6 +69,7 @@ class MissingExtra(ConfigurationError, ImportError):
         )
         self.argument = "extra"
         self.value = extra
+        self.reason = "is not installed"
         self.extra = extra
 
 
@@ -139,7 +144,18 @@ class BackendRefused(BackendError):
         self.retry_after = retry_after
 
 
+def _rebuilt(
+    kind: type[PerfectError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> PerfectError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
+
+
 def _short(value: object) -> str:
     """A value as it reads in an error message, at most 80 characters of it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # the user's own __repr__; the message is about something else
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else f"{text[:77]}…"

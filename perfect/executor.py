@@ -79,7 +79,7 @@ class FlowExecutor:
 
     # --- the flow --------------------------------------------------------------------------
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the flow in this thread and return its value; what it raises is raised."""
         with terminable():
             token = self._begin(args, kwargs)
@@ -94,7 +94,7 @@ class FlowExecutor:
             finally:
                 current.reset(token)
 
-    async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
+    async def execute_async(self, /, *args: Any, **kwargs: Any) -> Any:
         """The same for an ``async def`` flow."""
         with terminable():
             token = self._begin(args, kwargs)
@@ -125,8 +125,12 @@ class FlowExecutor:
         leave_run(run)
         capture.end()
         run.flush_lines()
-        run.task_count = next(self._indices)
         run.ended = time()
+        for entry in list(self.running.values()):
+            # In a thread nobody joined, a generator nobody finished, or too deep in a recursion.
+            entry.reason = "still running when the flow ended"
+            self._close(entry, FAILED)
+        run.task_count = next(self._indices)
         state = COMPLETED
         if error is not None:
             run.error = describe(error)
@@ -141,6 +145,8 @@ class FlowExecutor:
 
     def call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a task as part of this run; what `Task.__call__` comes to inside a flow."""
+        if self.run.ended is not None:  # by a thread or generator that outlives its flow
+            return task.body(*args, **kwargs)
         if not task.is_plain:
             if task.is_async:
                 return self._call_async(task, args, kwargs)
@@ -188,11 +194,15 @@ class FlowExecutor:
         """The task run lasts until its generator is exhausted or closed."""
         entry = self._open(task)
         sent: Any = None
-        generator = self._body(task)(*args, **kwargs)
+        generator: Any = None
         thrown: BaseException | None = None
         while True:
             token = current.set(entry)
             try:
+                if generator is None:
+                    made = self._body(task)(*args, **kwargs)
+                    # A stub may be any iterable.
+                    generator = made if inspect.isgenerator(made) else (one for one in made)
                 if thrown is not None:
                     value = generator.throw(thrown)
                 else:
@@ -234,8 +244,12 @@ class FlowExecutor:
 
     def _accept(self, entry: TaskRun, result: TaskResult) -> TaskResult:
         """Report a TaskResult; one that did not pass fails the task."""
-        entry.result = result_snapshot(result)
-        if result.passed:
+        try:
+            passed = bool(result.passed)
+        except Exception:  # an array, say: nobody can tell
+            passed = False
+        entry.result = result_snapshot(result, passed)
+        if passed:
             self._close(entry, COMPLETED)
             return result
         self._close(entry, FAILED)
@@ -283,7 +297,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         text = "".join(told.format())
     except Exception as another:  # the user's __str__ or __repr__ raises
         message = f"<{type(another).__name__} in its __str__>"
-        text = "".join(traceback.format_tb(error.__traceback__))
+        text = ""
     facts: dict[str, Any] = snapshot(
         {"type": type(error).__name__, "message": message, "traceback": text},
         longest=LONGEST_TRACEBACK,

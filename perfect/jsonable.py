@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -13,6 +13,14 @@ from typing import Any
 EXACT_INTEGER = 1 << 53
 # The protocol refuses deeper nesting than 64; what holds the value needs some of it.
 DEEPEST = 32
+
+
+# How a subclass's value is read without its own __str__, __int__ or __float__.
+_PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (int, int.__int__),
+    (float, float.__float__),
+    (str, str.__str__),
+)
 
 
 def clean(text: str) -> str:
@@ -48,7 +56,7 @@ def _copy(value: Any, longest: int | None, most: int | None, above: frozenset[in
     if kind is str:
         return _cut(clean(value), longest)
     if kind is int:
-        return value if -EXACT_INTEGER <= value <= EXACT_INTEGER else _described(value, longest)
+        return value if -EXACT_INTEGER <= value <= EXACT_INTEGER else _digits(value, longest)
     if kind is float:
         return value if math.isfinite(value) else str(value)
     if id(value) in above:
@@ -64,9 +72,9 @@ def _copy(value: Any, longest: int | None, most: int | None, above: frozenset[in
 def _copy_other(value: Any, longest: int | None, most: int | None, above: frozenset[int]) -> Any:
     if isinstance(value, Enum):
         return _copy(value.value, longest, most, above)
-    if isinstance(value, (bool, int, float, str)):
-        base = next(b for b in (bool, int, float, str) if isinstance(value, b))
-        return _copy(base(value), longest, most, above)
+    for base, plain in _PLAIN:
+        if isinstance(value, base):
+            return _copy(plain(value), longest, most, above)
     if isinstance(value, Mapping):
         copied: dict[str, Any] = {}
         for count, (key, entry) in enumerate(value.items()):
@@ -97,6 +105,13 @@ def _copy_other(value: Any, longest: int | None, most: int | None, above: frozen
     if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
         return _copy(value.item(), longest, most, above)  # a numpy scalar
     return _described(value, longest)
+
+
+def _digits(value: int, longest: int | None) -> str:
+    try:
+        return _cut(str(value), 1000 if longest is None else longest)
+    except ValueError:  # more digits than sys.get_int_max_str_digits()
+        return hex(value)[:1000] + "… [cut]"
 
 
 def _described(value: Any, longest: int | None) -> str:

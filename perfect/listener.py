@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-from perfect.api import ExecutionRequest, PerfectAPIClient, quote
+from perfect.api import SHORT_POLL, ExecutionRequest, PerfectAPIClient, quote
 from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender, spawn
 from perfect.errors import BackendError, BackendRefused
 from perfect.records import Put, Registration
@@ -83,17 +83,25 @@ class Listener:
                 free = self._wait_for_place()
                 if self._stopped:
                     return
-                self._take(self._client.poll_execution(free))
+                asked = monotonic()
+                answer = self._client.poll_execution(free)
                 if pause > FIRST_WAIT:  # it is back, perhaps without what it knew of us
                     pause = FIRST_WAIT
                     for flow in list(self._flows.values()):
                         self._put(Registration(flow))
-            except BackendError as error:
+                if not self._take(answer) and monotonic() - asked < SHORT_POLL:
+                    self._wait(FIRST_WAIT)
+            except Exception as error:
+                if not isinstance(error, BackendError):
+                    log.exception("perfect: an execution request could not be read")
                 refused = isinstance(error, BackendRefused) and error.status in (401, 403)
-                with self._changed:
-                    if not self._stopped:
-                        self._changed.wait(REFUSED_WAIT if refused else pause)
+                self._wait(REFUSED_WAIT if refused else pause)
                 pause = min(LONGEST_WAIT, pause * 2)
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            if not self._stopped:
+                self._changed.wait(seconds)
 
     def _wait_for_place(self) -> int:
         """Block until a request may be taken, and return how many may."""
@@ -102,10 +110,11 @@ class Listener:
                 self._changed.wait()
             return self.concurrency - len(self._running)
 
-    def _take(self, answer: Any) -> None:
+    def _take(self, answer: Any) -> bool:
+        """Start what the answer asks for; False if that is nothing."""
         request = ExecutionRequest.from_answer(answer)
         if request is None or not self._claim(request):
-            return
+            return False
         thread = threading.Thread(
             target=self._execute_one, args=(request,), name=f"perfect-run-{request.run_id}"
         )
@@ -113,6 +122,7 @@ class Listener:
         with self._changed:
             self._running.add(thread)
         thread.start()
+        return True
 
     def _claim(self, request: ExecutionRequest) -> bool:
         """Whether this session may execute the request (PROTOCOL part 4, claim)."""

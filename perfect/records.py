@@ -111,6 +111,10 @@ class FlowRun(Scope):
         self.partials = {}
 
     @property
+    def run(self) -> FlowRun:
+        return self
+
+    @property
     def name(self) -> str:
         name: str = self.flow["name"]
         return name
@@ -182,13 +186,14 @@ class TaskRun(Scope):
             self.run.put(self)
 
 
-def result_snapshot(result: TaskResult) -> dict[str, Any]:
-    """A TaskResult as JSON data; rows that are not mappings become ``{"value": row}``."""
+def result_snapshot(result: TaskResult, passed: bool) -> dict[str, Any]:
+    """A TaskResult as JSON data; rows that are not mappings become ``{"value": row}``. Never raises."""
     table = snapshot(result.table)
     if not isinstance(table, list):
         table = [] if table is None else [table]
+    note = "" if result.note is None else snapshot(result.note)
     return {
-        "passed": bool(result.passed),
-        "note": "" if result.note is None else snapshot(str(result.note)),
+        "passed": passed,
+        "note": note if isinstance(note, str) else str(note),
         "table": [row if isinstance(row, dict) else {"value": row} for row in table],
     }

@@ -25,10 +25,15 @@ _FIELDS = (
 )
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
 def _number(text: str, field: str, low: int, high: int, names: tuple[str, ...], whole: str) -> int:
-    if text.upper() in names:
+    # Not every letter whose upper case is ASCII is ASCII itself ("ſun").
+    if text.isascii() and text.upper() in names:
         return low + names.index(text.upper())
-    if not (text.isascii() and text.isdigit()):
+    if not _is_number(text):
         raise ScheduleError(whole, field, f"{text!r} is not a number" + (" or name" * bool(names)))
     number = int(text)
     if not low <= number <= high:
@@ -43,7 +48,7 @@ def _values(
     span, slash, step_text = part.partition("/")
     step = 1
     if slash:
-        if not (step_text.isascii() and step_text.isdigit()) or int(step_text) == 0:
+        if not _is_number(step_text) or int(step_text) == 0:
             raise ScheduleError(whole, field, f"step {step_text!r} is not a positive number")
         step = int(step_text)
         if step > high:
@@ -138,10 +143,11 @@ class IntervalSchedule(CronSchedule):
         if isinstance(expression, str):
             super().__init__(expression)
             return
+        seconds: float
         if isinstance(expression, timedelta):
             seconds = expression.total_seconds()
         elif isinstance(expression, (int, float)) and not isinstance(expression, bool):
-            seconds = float(expression)
+            seconds = expression
         else:
             raise ScheduleError(
                 expression, "interval", "is neither a cron expression, seconds nor a timedelta"

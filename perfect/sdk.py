@@ -10,6 +10,7 @@ import inspect
 import logging
 import signal
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import update_wrapper
@@ -17,15 +18,15 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from perfect import session as sessions
 from perfect.capture import LogCapture
-from perfect.context import find_scope, propagate
+from perfect.context import current, find_scope, propagate
 from perfect.errors import ConfigurationError, NotFound
 from perfect.executor import FlowExecutor, create_execution_handler
-from perfect.records import FlowRun
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.session import get_session
 from perfect.settings import Settings
 from perfect.states import TaskState
 from perfect.tasks import (
+    LONGEST_NAME,
     FlowDefinition,
     Task,
     TaskDefinition,
@@ -145,7 +146,7 @@ class Flow(Generic[P, R]):
     def name(self) -> str:
         return self.definition.name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow in this thread and return its value.
 
         Raises:
@@ -153,6 +154,10 @@ class Flow(Generic[P, R]):
         """
         result: R = _execute(self.definition, "development", args, kwargs)
         return result
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Let a flow stand in a class body as a method."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"<Flow {self.name!r}>"
@@ -199,12 +204,14 @@ def flow(
         )
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
-        if isinstance(function, Task) or not callable(function):
+        if isinstance(function, (Task, Flow)) or not callable(function):
             raise ConfigurationError("func", function, "is not a function")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError("func", function, "is a generator; let the flow return a list")
         definition = FlowDefinition(
-            name=check_name("name", function.__name__ if given is None else given),
+            name=check_name(
+                "name", getattr(function, "__name__", "") if given is None else given
+            ),
             func=function,
             description=check_text("description", first_line(function.__doc__), description),
             tasks=[found.definition for found in tasks_of(function)],
@@ -226,21 +233,22 @@ def _execute(
     """Run a flow because it was called; for an async flow, return the coroutine that does."""
     # Looked up anew: tasks may have been defined, or redefined, since the decoration.
     definition.tasks = [found.definition for found in tasks_of(definition.func)]
-    scope = find_scope()
-    run = scope if isinstance(scope, FlowRun) else getattr(scope, "run", None)
+    # Not `find_scope`: a flow in a thread that another run's code started is a flow of its own.
+    scope = current.get()
+    parent = None if scope is None or scope.run is None else scope.run.id
     session = get_session()
     executor = FlowExecutor(
         session,
         definition,
         configuration=configuration,
-        parent=None if run is None else run.id,
+        parent=parent,
     )
     if inspect.iscoroutinefunction(definition.func):
         return _execute_async(executor, definition, session, args, kwargs)
     try:
         return executor.execute(*args, **kwargs)
     finally:
-        if run is None:
+        if parent is None:
             _serve(session, [definition], concurrency=1)
 
 
@@ -288,8 +296,14 @@ def run(
         if definition is None:
             known = ", ".join(sorted(get_registry().flows)) or "none"
             raise NotFound("flow", flow, f"registered: {known}")
-    else:
+    elif isinstance(flow, Flow):
         definition = flow.definition
+    else:
+        raise ConfigurationError("flow", flow, "is neither a flow nor the name of one")
+    if not isinstance(configuration, str) or len(configuration) > LONGEST_NAME:
+        raise ConfigurationError("configuration", configuration, "is not a text of 200 characters")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ConfigurationError("parameters", parameters, "is not a mapping of names to values")
     return _execute(definition, configuration, (), dict(parameters or {}))
 
 

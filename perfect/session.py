@@ -7,6 +7,7 @@ In mock mode there are no threads: what is reported stays in `Session.recorded`.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from perfect import settings as settings_module
+from perfect.errors import ConfigurationError
 from perfect.records import FlowRun, new_id
 from perfect.settings import Settings
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from perfect.api import ExecutionRequest, PerfectAPIClient
     from perfect.delivery import Heart, Sender
     from perfect.listener import Listener
+
+log = logging.getLogger("perfect")
 
 Execute = Callable[["ExecutionRequest"], Any]
 
@@ -71,6 +75,8 @@ class Session:
         self.put(run)
         if not self.active:
             self._busy.clear()
+            if self.active:  # another thread has begun one in between
+                self._busy.set()
 
     # --- connection --------------------------------------------------------------------------
 
@@ -83,12 +89,17 @@ class Session:
         if self._sender is not None or self.settings.mock or self._closed:
             return
         with self._lock:
-            if self._sender is None:
-                # Loaded at the first connection: urllib, ssl and gzip cost tens of ms.
-                from perfect.delivery import Heart, Sender
+            if self._sender is not None:
+                return
+            # Loaded at the first connection: urllib, ssl and gzip cost tens of ms.
+            from perfect.delivery import Heart, Sender
 
-                self._sender = Sender(self._new_client(), self._outbox)
-                self._heart = Heart(self._sender, self._busy)
+            try:
+                sender = Sender(self._new_client(), self._outbox)
+                self._heart = Heart(sender, self._busy)
+                self._sender = sender
+            except RuntimeError as error:  # no more threads to be had: the next run tries again
+                log.warning("perfect: this run is not tracked yet: %s", error)
 
     def _new_client(self) -> PerfectAPIClient:
         from perfect.api import PerfectAPIClient
@@ -124,7 +135,12 @@ class Session:
             if self._listener is None:
                 from perfect.listener import Listener
 
-                self._listener = Listener(self._new_client(), self._sender, self.put, execute)
+                try:
+                    client = self._new_client()
+                    self._listener = Listener(client, self._sender, self.put, execute)
+                except RuntimeError as error:  # no more threads to be had
+                    log.warning("perfect: this process takes no execution requests: %s", error)
+                    return
             self._listener.serve(flows, concurrency)
 
     def drain(self, timeout: float | None) -> bool:
@@ -137,8 +153,8 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-        if self._listener is not None and not self.drain(self.settings.shutdown_timeout):
-            self._cancel_active("the process ended")
+        self.drain(self.settings.shutdown_timeout)
+        self._cancel_active("the process ended before the run did")
         if self._sender is not None and self._heart is not None:
             self._heart.close()
             self.undelivered = self._sender.close(self.settings.flush_timeout)
@@ -160,8 +176,15 @@ _lock = threading.RLock()
 
 
 def configure(**given: Any) -> Settings:
-    """Set the client's settings; a session in use is closed first and a new one takes its place."""
+    """Set the client's settings; a session in use is closed first and a new one takes its place.
+
+    Raises:
+        ConfigurationError: a value can't be used, or a run is active.
+    """
     settings = settings_module.resolve({**_given, **given})
+    if _session is not None and _session.active:
+        run = next(iter(_session.active.values()))
+        raise ConfigurationError("configure", run.name, "can't change while a run of it is active")
     reset()
     _given.update({name: value for name, value in given.items() if value is not None})
     return settings
@@ -222,9 +245,7 @@ def _at_exit() -> None:
     except KeyboardInterrupt:  # the user does not want to wait
         pass
     if session.undelivered:
-        import logging
-
-        logging.getLogger("perfect").warning(
+        log.warning(
             "perfect: %d events were not delivered to %s within %.1f s",
             session.undelivered,
             session.settings.backend_url,

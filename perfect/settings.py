@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from perfect.errors import ConfigurationError
@@ -33,7 +33,7 @@ class Settings:
 
     backend_url: str = "http://localhost:3000"
     client_id: str = "perfect_example"
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     mock: bool = False
     home: str = os.path.join("~", ".perfect")
     flush_timeout: float = 5.0
@@ -48,15 +48,29 @@ def _url(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(name, value, "is not text")
     scheme, _, rest = value.partition("://")
-    if scheme not in ("http", "https") or not rest.split("/")[0] or any(c <= " " for c in value):
+    authority = rest.split("/")[0]
+    if "@" in authority or "?" in rest or "#" in rest:
+        # It may hold a password: it is not shown.
+        raise ConfigurationError(name, "…", "may hold no password, query or fragment")
+    if scheme not in ("http", "https") or any(c <= " " for c in value) or not _has_host(authority):
         raise ConfigurationError(name, value, "is not a URL like http://localhost:3000")
-    if "@" in rest.split("/")[0] or "?" in rest or "#" in rest:
-        raise ConfigurationError(name, value, "may hold no password, query or fragment")
     return value.rstrip("/")
 
 
+def _has_host(authority: str) -> bool:
+    """Whether it is ``host``, ``host:port``, ``[ipv6]`` or ``[ipv6]:port``."""
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        host, port = authority, "80"
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        return False
+    if host.startswith("["):
+        return host.endswith("]") and host.count(":") >= 2
+    return bool(host) and not any(c in host for c in "[]:\\")
+
+
 def _header_text(name: str, value: Any) -> str:
-    """Text that may stand in an HTTP header: 1–200 visible Latin-1 characters."""
+    """Text that may stand in an HTTP header: 1–200 printable ASCII characters."""
     if not isinstance(value, str) or not value.strip() or len(value) > 200:
         raise ConfigurationError(name, value, "is not a text of 1 to 200 characters")
     if not value.isprintable() or not value.isascii():
@@ -82,15 +96,16 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _folder(name: str, value: Any) -> str:
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigurationError(name, value, "is not a folder")
-    return os.path.abspath(os.path.expanduser(os.fspath(value)))
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _seconds(name: str, value: Any) -> float:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigurationError(name, value, "is not a number of seconds") from None
     if isinstance(value, bool) or not 0 <= seconds <= 3600:
         raise ConfigurationError(name, value, "is outside 0 to 3600 s")
@@ -138,7 +153,9 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
             except ConfigurationError as error:
                 if source == "configure":
                     raise
-                raise ConfigurationError(name, error.value, f"{error.reason} (from {source})")
+                raise ConfigurationError(
+                    name, error.value, f"{error.reason} (from {source})"
+                ) from None
     return settings
 
 
@@ -187,9 +204,13 @@ def write_config(home: str, **values: str | bool) -> str:
     The folder is made with mode 0700, the file with 0600.
 
     Raises:
-        ConfigurationError: the folder can't be written.
+        ConfigurationError: a value can't be used, or the folder can't be written.
     """
     path = config_path(home)
+    for name, value in values.items():
+        if name not in _CHECKS:
+            raise ConfigurationError(name, value, "is no setting of perfect")
+        _CHECKS[name](name, value)
     kept = {**read_config(home), **values}
     lines = [
         f"{name} = {str(value).lower() if isinstance(value, bool) else _quoted(str(value))}\n"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import update_wrapper
+from functools import lru_cache, partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from perfect.context import call_plainly, find_scope
 from perfect.errors import ConfigurationError
+from perfect.jsonable import clean
 from perfect.schedules import CronSchedule
 
 P = ParamSpec("P")
@@ -114,13 +116,24 @@ class Task(Generic[P, R]):
     ) -> None:
         if func is not None and not callable(func):
             raise ConfigurationError("func", func, "is not a function")
-        self.func = func
+        if isinstance(func, Task):
+            raise ConfigurationError("func", func, "is a task already")
         body: Any = func if func is not None else getattr(type(self), "run")
+        while isinstance(body, partial):
+            body = body.func
+        if inspect.isasyncgenfunction(body):
+            raise ConfigurationError(
+                "func", func or body, "is an async generator; let the task return a list"
+            )
         if func is not None:
-            update_wrapper(self, func)
-        default_name = getattr(func, "__name__", None) or type(self).__name__
-        self.name = check_name("name", default_name if name is None else name)
-        doc = inspect.getdoc(func) if func is not None else type(self).__doc__
+            # Not its attributes: one named `run` or `name` would take the place of ours.
+            update_wrapper(self, func, updated=())
+        self.func = func
+        default_name = type(self).__name__ if func is None else getattr(body, "__name__", None)
+        self.name = check_name(
+            "name", default_name or type(body).__name__ if name is None else name
+        )
+        doc = inspect.getdoc(body) if func is not None else type(self).__doc__
         self.description = check_text("description", first_line(doc), description)
         self.estimated_time = check_ms("estimated_time", estimated_time)
         self.weight = None if weight is None else check_ms("weight", weight)
@@ -133,7 +146,7 @@ class Task(Generic[P, R]):
         self.is_generator = inspect.isgeneratorfunction(body)
         self.is_plain = not (self.is_async or self.is_generator)
 
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task alone: no flow, nothing reported."""
         if self.func is None:
             raise ConfigurationError(
@@ -141,7 +154,7 @@ class Task(Generic[P, R]):
             )
         return self.func(*args, **kwargs)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = find_scope()
         result: R = (call_plainly if scope is None else scope.caller)(self, args, kwargs)
         return result
@@ -152,6 +165,12 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle as functions do, by name: a task can be handed to a process pool."""
+        if self.func is None:
+            return super().__reduce__()
+        return str(getattr(self, "__qualname__", self.name))
 
     @property
     def definition(self) -> TaskDefinition:
@@ -213,32 +232,44 @@ def tasks_of(function: Callable[..., Any]) -> list[Task[..., Any]]:
     code = getattr(function, "__code__", None)
     if code is None:
         return []
-    names: dict[str, Any] = dict(getattr(function, "__globals__", {}))
+    closure: dict[str, Any] = {}
     for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or ()):
         try:
-            names[name] = cell.cell_contents
+            closure[name] = cell.cell_contents
         except ValueError:  # a cell that is not filled yet
             continue
     found: dict[int, Task[..., Any]] = {}
-    for value in _named_values(code, names):
+    for root, is_global, attributes in _loads(code):
+        value = (function.__globals__ if is_global else closure).get(root)
+        for attribute in attributes:
+            if not isinstance(value, (types.ModuleType, type)):
+                break
+            value = inspect.getattr_static(value, attribute, None)
+            if isinstance(value, (staticmethod, classmethod)):
+                value = value.__func__
         if isinstance(value, Task):
             found.setdefault(id(value), value)
     return list(found.values())
 
 
-def _named_values(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
-    holders: list[Any] = []
-    for name in (*code.co_names, *code.co_freevars):
-        if name in names:
-            value = names[name]
-            if isinstance(value, (types.ModuleType, type)):
-                holders.append(value)
-            yield value
-        for holder in holders:
-            yield vars(holder).get(name)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _named_values(constant, names)
+@lru_cache(maxsize=1024)
+def _loads(code: types.CodeType) -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
+    """What code loads, in order: (name, whether global or else of the closure, attributes of it)."""
+    found: list[tuple[str, bool, tuple[str, ...]]] = []
+    following = False  # whether an attribute of the last name would come next
+    for instruction in dis.get_instructions(code):
+        operation, argument = instruction.opname, instruction.argval
+        if operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
+            found.append((argument, operation in ("LOAD_GLOBAL", "LOAD_NAME"), ()))
+            following = True
+        elif operation in ("LOAD_ATTR", "LOAD_METHOD") and following:
+            root, is_global, attributes = found[-1]
+            found[-1] = (root, is_global, (*attributes, argument))
+        elif operation not in ("CACHE", "EXTENDED_ARG"):
+            following = False
+            if isinstance(argument, types.CodeType):
+                found += _loads(argument)
+    return tuple(found)
 
 
 def first_line(doc: str | None) -> str:
@@ -252,7 +283,7 @@ def check_text(argument: str, default: str, value: str | None) -> str:
         return default
     if not isinstance(value, str):
         raise ConfigurationError(argument, value, "is not text")
-    return value
+    return clean(value)
 
 
 def check_name(argument: str, value: str) -> str:
@@ -265,6 +296,8 @@ def check_name(argument: str, value: str) -> str:
         raise ConfigurationError(
             argument, value, f"has {len(value)} characters, more than {LONGEST_NAME}"
         )
+    if clean(value) != value:
+        raise ConfigurationError(argument, value, "has lone surrogates, which UTF-8 can't carry")
     return value
 
 
@@ -293,4 +326,4 @@ def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
             raise ConfigurationError(
                 f"tags[{name!r}]", value, f"is longer than {LONGEST_NAME} characters"
             )
-    return {name: str(value) for name, value in tags.items()}
+    return {name: clean(str(value)) for name, value in tags.items()}

@@ -34,23 +34,35 @@ class _Line:
         if now - self._last < REDRAW or not self.at_line_start:
             return
         self._last = now
-        width = max(20, min(os.get_terminal_size(self.out.fileno()).columns, 120))
+        width = max(20, min(self._columns(), 120))
         filled = progress.percent * 20 // 100
         text = (
             f"▶ {progress.flow} · {progress.task} "
             f"{'━' * filled}{'─' * (20 - filled)} {progress.percent:3d} % · {progress.elapsed:.1f} s"
         )
         with lock:
-            if self.at_line_start:
-                self.out.write(f"\r\x1b[2K{_printable(text)[: width - 1]}")
-                self.out.flush()
+            # The last run may have ended since the ticker looked.
+            if self.at_line_start and _line is self:
+                self._write(f"\r\x1b[2K{_printable(text)[: width - 1]}")
                 self.shown = True
 
     def erase(self) -> None:
         if self.shown:
-            self.out.write("\r\x1b[2K")
-            self.out.flush()
             self.shown = False
+            self._write("\r\x1b[2K")
+
+    def _write(self, text: str) -> None:
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except (OSError, ValueError):  # the terminal is gone: no reason to fail a flow
+            pass
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self.out.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
 
 
 def attach() -> None:

@@ -87,12 +87,14 @@ class Recorder:
             elif isinstance(record, TaskRun):
                 key = (record.run.id, record.index)
                 if key not in tasks:
+                    run = runs.setdefault(record.run.id, _recorded_run(record.run))
                     tasks[key] = _recorded_task(record)
-                    runs[record.run.id].tasks.append(tasks[key])
-            elif isinstance(record, LogLine):
+                    run.tasks.append(tasks[key])
+            elif isinstance(record, LogLine) and record.run in runs:
                 runs[record.run].logs.append(record.text)
-                if record.task_index is not None:
-                    tasks[record.run, record.task_index].logs.append(record.text)
+                entry = tasks.get((record.run, record.task_index or 0))
+                if record.task_index is not None and entry is not None:
+                    entry.logs.append(record.text)
         for run in runs.values():
             run.tasks.sort(key=lambda entry: entry.index)
         return list(runs.values())
@@ -113,13 +115,16 @@ class Recorder:
         name = task if isinstance(task, str) else task.name
         self._session.stubs[name] = result if callable(result) else lambda *args, **kwargs: result
 
-    def fail(self, task: str | Task[..., Any], error: BaseException | str | None = None) -> None:
+    def fail(
+        self,
+        task: str | Task[..., Any],
+        error: BaseException | type[BaseException] | str = "made to fail by a test",
+    ) -> None:
         """Make a task fail: with an exception, or with a `TaskStubbed` that says a text."""
         name = task if isinstance(task, str) else task.name
-        raised = error if isinstance(error, BaseException) else None
 
         def failing(*args: Any, **kwargs: Any) -> Any:
-            raise raised or TaskStubbed(name, str(error or "made to fail by a test"))
+            raise TaskStubbed(name, error) if isinstance(error, str) else error
 
         self._session.stubs[name] = failing
 

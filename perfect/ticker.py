@@ -9,9 +9,10 @@ import logging
 import threading
 from collections.abc import Callable
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from perfect.context import Detached, current
+from perfect.errors import ConfigurationError
 from perfect.records import FlowRun, TaskRun
 
 INTERVAL = 0.01  # s, the resolution the seeds of this design name
@@ -39,9 +40,15 @@ class Watched(Protocol):
 
 Watcher = Callable[[Progress], object]
 
+
+class _Watch:
+    def __init__(self, tell: Watcher) -> None:
+        self.tell = tell
+
+
 _changed = threading.Condition()
 _executors: list[Watched] = []
-_watchers: list[Watcher] = []
+_watchers: list[_Watch] = []
 _thread: threading.Thread | None = None
 
 
@@ -50,15 +57,22 @@ def watch_progress(watcher: Watcher) -> Callable[[], None]:
 
     Returns:
         A function that ends it.
+
+    Raises:
+        ConfigurationError: `watcher` can't be called.
     """
+    if not callable(watcher):
+        raise ConfigurationError("watcher", watcher, "is not a function")
+    # An object of its own: the same function may watch twice, and each watch ends by itself.
+    watch = _Watch(watcher)
     with _changed:
-        _watchers.append(watcher)
+        _watchers.append(watch)
         _start_if_needed()
 
     def unwatch() -> None:
         with _changed:
-            if watcher in _watchers:
-                _watchers.remove(watcher)
+            if watch in _watchers:
+                _watchers.remove(watch)
             _changed.notify_all()
 
     return unwatch
@@ -89,9 +103,12 @@ def percent(entry: TaskRun, now: float) -> int:
 
 def _start_if_needed() -> None:
     global _thread
-    if _thread is None and _executors and _watchers:
+    if (_thread is None or not _thread.is_alive()) and _executors and _watchers:
         _thread = threading.Thread(target=_run, name="perfect-ticker", daemon=True)
-        _thread.start()
+        try:
+            _thread.start()
+        except RuntimeError:  # no thread to be had: nobody is told, the flow runs all the same
+            _thread = None
 
 
 def _run() -> None:
@@ -113,7 +130,7 @@ def _run() -> None:
                     entry.index,
                     entry.task.name,
                     percent(entry, now),
-                    now - run.started,
+                    max(0.0, now - run.started),
                 )
                 for watcher in watchers:
                     _tell(watcher, told)
@@ -122,11 +139,11 @@ def _run() -> None:
                 _changed.wait(INTERVAL)
 
 
-def _tell(watcher: Watcher, told: Any) -> None:
+def _tell(watch: _Watch, told: Progress) -> None:
     try:
-        watcher(told)
-    except Exception:
+        watch.tell(told)
+    except BaseException:  # a sys.exit() in one watcher must not end the thread that serves all
         log.exception("perfect: a progress watcher failed and is dropped")
         with _changed:
-            if watcher in _watchers:
-                _watchers.remove(watcher)
+            if watch in _watchers:
+                _watchers.remove(watch)

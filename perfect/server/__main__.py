@@ -1,0 +1,7 @@
+"""``python -m perfect.server``."""
+
+import sys
+
+from perfect.server.serve import main
+
+sys.exit(main())

@@ -1,0 +1,65 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from perfect import __version__
+from perfect.server.engine.backend import Backend
+from perfect.server.engine.clock import Clock
+from perfect.server.routes import (
+    answers,
+    classic,
+    dispatch,
+    docs,
+    flows,
+    guard,
+    native,
+    pages,
+    reports,
+    runs,
+    statistics,
+)
+from perfect.server.settings import ServerSettings
+
+
+def create_app(settings: ServerSettings | None = None, clock: Clock | None = None) -> FastAPI:
+    """The backend as an ASGI application.
+
+    Args:
+        settings: how it is set up; the defaults when None.
+        clock: the time; the machine's when None.
+
+    Raises:
+        ConfigurationError: the database can't be opened.
+    """
+    settings = settings or ServerSettings()
+    backend = Backend(settings, clock)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await backend.start()
+        try:
+            yield
+        finally:
+            await backend.stop()
+
+    app = FastAPI(
+        title="perfect",
+        version=__version__,
+        description="The backend of perfect: flows, runs and what became of them.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    app.state.backend = backend
+    answers.install(app)
+    app.add_middleware(guard.Guard, settings=settings)
+    for module in (native, flows, classic, dispatch, runs, statistics, reports, docs, pages):
+        app.include_router(module.router)
+    return app

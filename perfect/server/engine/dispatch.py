@@ -1,0 +1,164 @@
+"""Execution requests: who may have which, and who is waiting for one.
+
+A request is queued, then leased to one native session that must claim it in time, else it is offered again,
+to another session first. What is queued and leased is kept in the store; here are the rules, and the pollers
+of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from perfect.server.engine.refusals import Conflict
+
+
+class RequestState(StrEnum):
+    """Where an execution request stands."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    CLAIMED = "claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An execution request as it is kept.
+
+    Attributes:
+        key: rises with every request: the order of service.
+        run: key of the run it asks for.
+        flow_id: the flow to run.
+        state: queued, leased or claimed.
+        session: who has, or last had, the lease or the claim.
+        lease: the lease's id.
+        lease_until: when an unclaimed lease ends; ms since the epoch.
+    """
+
+    key: int
+    run: int
+    flow_id: str
+    state: str
+    session: str | None
+    lease: str | None
+    lease_until: int | None
+
+
+def choose(
+    requests: Iterable[Request], session: str, others: Collection[str], now: int, lease_ms: int
+) -> Request | None:
+    """The first request that may be given to a session, or None.
+
+    Args:
+        requests: those of the session's flows that are queued or leased, oldest first.
+        session: who asks.
+        others: flows for which another session is waiting.
+        now: ms since the epoch.
+        lease_ms: how long a lease lasts; for as long again, one that ended unclaimed is kept for another
+            session when there is one.
+    """
+    for request in requests:
+        if request.state == RequestState.QUEUED:
+            return request
+        until = request.lease_until or 0
+        if request.state != RequestState.LEASED or now < until:
+            continue
+        if request.session != session or request.flow_id not in others or now >= until + lease_ms:
+            return request
+    return None
+
+
+def check_claim(request: Request | None, session: str, lease: str, *, ended: bool) -> bool:
+    """Whether a session may execute the request whose lease it holds.
+
+    Args:
+        request: as it is kept, or None when there is none for that run.
+        session: who claims.
+        lease: the lease it was given.
+        ended: the run is over.
+
+    Returns:
+        True for a claim; False when this very claim was granted before (its answer was lost on the way).
+
+    Raises:
+        Conflict: the lease is not this session's, or not valid any more.
+    """
+    if request is None:
+        raise Conflict("nobody asked for this run to be executed")
+    if request.session != session or request.lease != lease:
+        raise Conflict("the lease is no longer yours: the request was offered to another session")
+    if request.state == RequestState.LEASED:
+        return True
+    if request.state == RequestState.CLAIMED and not ended:
+        return False
+    raise Conflict("this request was claimed before")
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """One open long poll.
+
+    Attributes:
+        session: whose poll it is.
+        flows: flows it may be given; empty for one that only wants to hear of cancellations.
+        free: whether it has a free place, so that flows registered while it waits count as well.
+        wake: set when there may be something for it.
+    """
+
+    session: str
+    flows: frozenset[str]
+    free: bool = True
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class WaitingRoom:
+    """The open long polls of this process, in order of arrival. To be used on the event loop only."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[Waiter, None] = {}
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def enter(self, waiter: Waiter) -> None:
+        """A poll has begun to wait."""
+        self._waiters[waiter] = None
+        if self.closed:
+            waiter.wake.set()
+
+    def leave(self, waiter: Waiter) -> None:
+        """A poll waits no more."""
+        self._waiters.pop(waiter, None)
+
+    def call(self, flow_id: str, but: str | None = None) -> None:
+        """There is a request for that flow: wake whoever has waited longest for one.
+
+        Args:
+            flow_id: of which flow.
+            but: the session that comes last, because it did not claim the request.
+        """
+        waiting = [w for w in self._waiters if flow_id in w.flows and not w.wake.is_set()]
+        for waiter in sorted(waiting, key=lambda waiter: waiter.session == but)[:1]:
+            waiter.wake.set()
+
+    def learn(self, session: str, flow_id: str) -> None:
+        """A session has registered a flow: its open poll may be given requests for it, and looks for one."""
+        for waiter in self._waiters:
+            if waiter.session == session and waiter.free:
+                waiter.flows |= {flow_id}
+                waiter.wake.set()
+
+    def flows_of_others(self, session: str) -> set[str]:
+        """Flows for which a session other than this one is waiting."""
+        return {
+            flow for waiter in self._waiters if waiter.session != session for flow in waiter.flows
+        }
+
+    def close(self) -> None:
+        """Wake everyone: the backend is shutting down."""
+        self.closed = True
+        for waiter in self._waiters:
+            waiter.wake.set()

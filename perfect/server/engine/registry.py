@@ -1,0 +1,209 @@
+"""The library of flows, and the runs that are made of them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from perfect.server.engine import book
+from perfect.server.engine.context import Context
+from perfect.server.engine.definitions import FlowDefinition
+from perfect.server.engine.refusals import Unknown, shown
+from perfect.server.engine.speaker import Speaker
+from perfect.server.store import Transaction, flows, requests, runs, sessions, tasks
+from perfect.server.store.records import FlowRecord, RunRecord
+from perfect.states import TaskState
+
+
+def register(
+    tx: Transaction, context: Context, speaker: Speaker, definition: FlowDefinition
+) -> FlowRecord:
+    """Enter a flow in the library, or bring the entry of that name and client up to date."""
+    now = context.clock.now()
+    fields: dict[str, str | None] = {
+        "description": definition.description,
+        "tags": _json(definition.tags),
+        "tasks": _json(
+            [
+                {
+                    "name": task.name,
+                    "description": task.description,
+                    "weight": task.weight,
+                    "estimatedTime": task.estimate,
+                    "crucialPass": task.crucial,
+                }
+                for task in definition.tasks
+            ]
+        ),
+        "parameters": _json(definition.parameters),
+        "edges": _json(definition.edges),
+        "schedule": _json(definition.schedule),
+    }
+    record = flows.by_name(tx.connection, speaker.client, definition.name)
+    if record is None:
+        record = FlowRecord(
+            id=str(uuid.uuid4()),
+            client=speaker.client,
+            name=definition.name,
+            created=now,
+            updated=now,
+            **fields,  # type: ignore[arg-type]  # tags and tasks are never None
+        )
+        flows.insert(tx.connection, record)
+    elif any(getattr(record, name) != value for name, value in fields.items()):
+        for name, value in fields.items():
+            setattr(record, name, value)
+        record.updated = now
+        flows.save(tx.connection, record)
+    if sessions.link_flow(tx.connection, speaker.session, record.id):
+        tx.after_commit(lambda: context.learn(speaker.session, record.id))
+    return record
+
+
+def flow_of_id(connection: Connection, flow_id: str) -> FlowRecord:
+    """The flow of that id.
+
+    Raises:
+        Unknown: there is none.
+    """
+    record = flows.by_id(connection, flow_id)
+    if record is None:
+        raise Unknown(f"there is no flow {shown(flow_id)}")
+    return record
+
+
+def new_run(
+    tx: Transaction,
+    context: Context,
+    flow: FlowRecord,
+    *,
+    session: str | None,
+    state: TaskState,
+    trigger: str,
+    configuration: str,
+    parameters: str | None = None,
+) -> RunRecord:
+    """A run of a flow with its predefined tasks.
+
+    Args:
+        tx: the transaction.
+        context: the engine's.
+        flow: of that flow.
+        session: who executes it; None while nobody does.
+        state: PENDING or RUNNING.
+        trigger: "call", "request" or "schedule".
+        configuration: name of the configuration.
+        parameters: JSON text, or None.
+    """
+    now = context.clock.now()
+    record = RunRecord(
+        key=0,
+        id=str(uuid.uuid4()),
+        flow_id=flow.id,
+        flow_name=flow.name,
+        client=flow.client,
+        session=session,
+        state=state.value,
+        trigger=trigger,
+        configuration=configuration,
+        parameters=parameters,
+        parent=None,
+        tags=flow.tags,
+        at=now,
+        created=now,
+        started=now if state is TaskState.RUNNING else None,
+        ended=None,
+        modified=now,
+        progress=0.0,
+        inferred=0,
+        settled=0,
+        cancel=None,
+        reason=None,
+        error=None,
+        tasks=0,
+        lines=0,
+        codes=bytearray(),
+    )
+    runs.insert_new(tx.connection, record, orjson.loads(flow.tags))
+    context.book.add(record)
+    tasks.insert_many(tx.connection, predefined(tx.connection, record, flow))
+    runs.save(tx.connection, record)
+    return record
+
+
+def predefined(connection: Connection, run: RunRecord, flow: FlowRecord) -> list[tuple[Any, ...]]:
+    """Rows for the tasks that a flow announces and its run does not have yet; enters them in the run."""
+    codes = book.codes(connection, run)
+    learned = book.learned(connection, run)
+    rows = []
+    for index, task in enumerate(orjson.loads(flow.tasks)):
+        if index >= len(codes):
+            name = task["name"]
+            estimate = learned.get(name, task["estimatedTime"])
+            rows.append(
+                pending(run.key, index, name, estimate, task["weight"], task["crucialPass"])
+            )
+            codes.append(book.PENDING)
+    run.tasks = len(codes)
+    return rows
+
+
+def pending(
+    run_key: int, index: int, name: str, estimate: int, weight: float | None, crucial: bool
+) -> tuple[Any, ...]:
+    """The row of a task that has not begun; ``estimate`` in ms."""
+    return (
+        *(run_key, index, name, TaskState.PENDING.value, 1),
+        *(None, None, None),
+        *(estimate, weight, int(crucial)),
+        *(None, None, None, None, 0, 0),
+    )
+
+
+def start_by_client(
+    tx: Transaction, context: Context, speaker: Speaker, flow_id: str, configuration: str
+) -> str:
+    """A run that the client is about to execute itself; returns its id."""
+    flow = flow_of_id(tx.connection, flow_id)
+    run = new_run(
+        tx,
+        context,
+        flow,
+        session=speaker.session,
+        state=TaskState.RUNNING,
+        trigger="call",
+        configuration=configuration,
+    )
+    tx.after_commit(lambda: context.liveness.started(speaker.session, run.id))
+    return run.id
+
+
+def trigger(
+    tx: Transaction,
+    context: Context,
+    flow_id: str,
+    configuration: str,
+    parameters: str | None = None,
+) -> str:
+    """A run for which a client is to be found; returns its id."""
+    flow = flow_of_id(tx.connection, flow_id)
+    run = new_run(
+        tx,
+        context,
+        flow,
+        session=None,
+        state=TaskState.PENDING,
+        trigger="request",
+        configuration=configuration,
+        parameters=parameters,
+    )
+    requests.insert(tx.connection, run.key, flow.id, run.created)
+    tx.after_commit(lambda: context.call(flow.id))
+    return run.id
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()

@@ -1,0 +1,208 @@
+"""Flows and runs as they are shown: the JSON of the protocol (CLIENT_ARCHITECTURE.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from perfect.server.engine import book, endings, progress
+from perfect.server.engine.clock import iso
+from perfect.server.engine.statistics import Durations
+from perfect.server.store import logs, statistics, tasks
+from perfect.server.store.records import FlowRecord, RunRecord
+from perfect.states import TERMINAL, TaskState
+
+
+def flow(connection: Connection, record: FlowRecord) -> dict[str, Any]:
+    """A flow of the library, with learned estimates in place of the client's."""
+    learned = book.estimates(connection, record.id)
+    defined = orjson.loads(record.tasks)
+    estimates = [learned.get(task["name"], task["estimatedTime"]) for task in defined]
+    parts = progress.shares([task["weight"] for task in defined], estimates) if defined else []
+    return {
+        "id": record.id,
+        "clientId": record.client,
+        "name": record.name,
+        "description": record.description,
+        "tags": orjson.loads(record.tags),
+        "tasks": [
+            {
+                "id": f"{record.id}-{index}",
+                "name": task["name"],
+                "description": task["description"],
+                "weight": part,
+                "estimatedTime": estimate,
+                "crucialPass": task["crucialPass"],
+            }
+            for index, (task, estimate, part) in enumerate(
+                zip(defined, estimates, parts, strict=True)
+            )
+        ],
+        "schedule": _loaded(record.schedule),
+        "parameters": _loaded(record.parameters),
+        "edges": _loaded(record.edges),
+        "createdAt": iso(record.created),
+        "updatedAt": iso(record.updated),
+    }
+
+
+def summaries(
+    connection: Connection, records: Sequence[RunRecord], now: int, base_path: str
+) -> list[dict[str, Any]]:
+    """Runs without their tasks and logs, for lists; ``now`` in ms since the epoch."""
+    open_runs = [record for record in records if record.state not in TERMINAL]
+    reached = endings.of_runs(connection, open_runs, now)
+    return [_summary(record, reached.get(record.key), base_path) for record in records]
+
+
+def whole(
+    connection: Connection,
+    record: RunRecord,
+    now: int,
+    base_path: str,
+    *,
+    log_lines: int,
+    task_limit: int,
+) -> dict[str, Any]:
+    """A run with its tasks and the end of its log.
+
+    Args:
+        connection: to read from.
+        record: the run.
+        now: ms since the epoch.
+        base_path: what URLs begin with.
+        log_lines: of the log at most so many lines, the last; a marker says how many came before.
+        task_limit: at most so many tasks, the first.
+    """
+    shown = summaries(connection, [record], now, base_path)[0]
+    rows = tasks.listed(connection, record.key, limit=task_limit)
+    lines = logs.tail(connection, record.key, log_lines)
+    shown["logs"] = _marked(lines, record.lines) + [line.text for line in lines]
+    by_task: dict[int, list[str]] = {}
+    for line in lines:
+        if line.task is not None:
+            by_task.setdefault(line.task, []).append(line.text)
+    unusual = {
+        row.task: Durations(row.samples, row.mean, row.m2, row.runs).unusual
+        for row in (statistics.of_flow(connection, record.flow_id) if record.flow_id else ())
+    }
+    parts = progress.shares([r.weight for r in rows], [r.estimate for r in rows]) if rows else []
+    shown["tasks"] = [
+        _task(record, row, part, by_task.get(row.idx, []), unusual.get(row.name), now)
+        for row, part in zip(rows, parts, strict=True)
+    ]
+    return shown
+
+
+def duration(record: RunRecord) -> int | None:
+    """How long a run took, in ms; None while it has not ended."""
+    if record.started is None or record.ended is None:
+        return None
+    return record.ended - record.started
+
+
+def log_line(row: logs.LogRow) -> dict[str, Any]:
+    """One line of a log."""
+    return {
+        "seq": row.seq,
+        "task": row.task,
+        "stream": row.stream,
+        "level": row.level,
+        "time": iso(row.at),
+        "text": row.text,
+    }
+
+
+def report(record: RunRecord, size: int, base_path: str) -> dict[str, Any]:
+    """What is known of a run's report; ``size`` in bytes."""
+    filename = f"{record.id}.html"
+    return {
+        "runId": record.id,
+        "filename": filename,
+        "path": f"reports/{filename}",
+        "url": f"{base_path}/reports/{filename}",
+        "size": size,
+        "createdAt": iso(record.ended),
+        "modifiedAt": iso(record.modified),
+        "flowState": record.state,
+        "configuration": record.configuration,
+        "tags": orjson.loads(record.tags),
+    }
+
+
+def _summary(record: RunRecord, reached: float | None, base_path: str) -> dict[str, Any]:
+    terminal = record.state in TERMINAL
+    return {
+        "id": record.id,
+        "flowId": record.flow_id,
+        "flowName": record.flow_name,
+        "clientId": record.client,
+        "state": record.state,
+        "startTime": iso(record.started),
+        "endTime": iso(record.ended),
+        "createdAt": iso(record.created),
+        "durationMs": duration(record),
+        "configuration": record.configuration,
+        "parameters": _loaded(record.parameters),
+        "tags": orjson.loads(record.tags),
+        "trigger": record.trigger,
+        "parent": record.parent,
+        "progress": record.progress if reached is None else reached,
+        "taskCount": record.tasks,
+        "logLines": record.lines,
+        "inferred": bool(record.inferred),
+        "reason": record.reason,
+        "error": _loaded(record.error),
+        "reportPath": f"{base_path}/reports/{record.id}.html" if terminal else None,
+    }
+
+
+def _task(
+    run: RunRecord,
+    row: tasks.TaskRow,
+    part: float,
+    lines: list[str],
+    unusual: float | None,
+    now: int,
+) -> dict[str, Any]:
+    until = row.ended if row.ended is not None else now
+    running = row.state in (TaskState.RUNNING, TaskState.RETRYING)
+    overdue = (
+        running and unusual is not None and row.started is not None and now - row.started > unusual
+    )
+    return {
+        "id": f"{run.id}-{row.idx}",
+        "taskId": None if run.flow_id is None else f"{run.flow_id}-{row.idx}",
+        "index": row.idx,
+        "taskName": row.name,
+        "state": row.state,
+        "attempt": row.attempt,
+        "startTime": iso(row.started),
+        "endTime": iso(row.ended),
+        "durationMs": row.duration,
+        "logs": lines,
+        "weight": part,
+        "estimatedTime": row.estimate,
+        "progress": round(
+            progress.of_task(row.state, row.progress, row.started, row.estimate, until), 2
+        ),
+        "result": _loaded(row.result),
+        "error": _loaded(row.error),
+        "reason": row.reason,
+        "crucialPass": bool(row.crucial),
+        "mapIndex": row.map_index,
+        "upstream": _loaded(row.upstream),
+        "performanceWarning": bool(row.slow) or overdue,
+    }
+
+
+def _marked(lines: Sequence[logs.LogRow], total: int) -> list[str]:
+    missing = total - len(lines)
+    return [f"… [{missing} earlier lines: GET /api/runs/<id>/logs]"] if missing > 0 else []
+
+
+def _loaded(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)

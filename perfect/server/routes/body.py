@@ -1,0 +1,94 @@
+"""Reading request bodies: bounded in size, also after decompression, in time and in depth."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Any
+
+import orjson
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from perfect.server.engine import values
+from perfect.server.engine.refusals import Invalid
+from perfect.server.settings import ServerSettings
+
+# gzip may inflate a piece of the body a thousandfold: so much of it is made at a time
+_PIECE = 1024 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+async def read(request: Request, settings: ServerSettings) -> bytes:
+    """The body, decompressed.
+
+    Raises:
+        HTTPException: 413 beyond the limit, 408 too slow, 415 an unknown encoding.
+        Invalid: it is not what its encoding says.
+    """
+    limit = settings.limits.body
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "identity"):
+        raise HTTPException(415, f"content-encoding {encoding[:40]!r} is not gzip")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            return await (
+                _gunzipped(request, limit) if encoding == "gzip" else _plain(request, limit)
+            )
+    except TimeoutError:
+        raise HTTPException(408, "the body took too long to arrive") from None
+
+
+async def read_object(request: Request, settings: ServerSettings) -> dict[str, Any]:
+    """The body as a JSON object; an empty body is an empty object.
+
+    Raises:
+        Invalid: it is not.
+    """
+    body = await read(request, settings)
+    if not body.strip():
+        return {}
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Invalid("the body is not JSON", str(error)) from None
+    values.depth("the body", value, settings.limits.depth)
+    if not isinstance(value, dict):
+        raise Invalid("the body is not a JSON object")
+    return value
+
+
+async def _plain(request: Request, limit: int) -> bytes:
+    pieces = bytearray()
+    async for piece in request.stream():
+        pieces += piece
+        if len(pieces) > limit:
+            raise _too_large(limit)
+    return bytes(pieces)
+
+
+async def _gunzipped(request: Request, limit: int) -> bytes:
+    inflate = zlib.decompressobj(_GZIP)
+    pieces = bytearray()
+    try:
+        async for piece in request.stream():
+            while True:
+                inflated = inflate.decompress(piece, _PIECE)
+                pieces += inflated
+                if len(pieces) > limit:
+                    raise _too_large(limit)
+                piece = inflate.unconsumed_tail
+                if not piece and len(inflated) < _PIECE:
+                    break
+    except zlib.error as error:
+        raise Invalid("the body is not gzip", str(error)) from None
+    if not inflate.eof or inflate.unused_data:
+        raise Invalid("the body is not gzip", "it ends too early, or goes on after its end")
+    return bytes(pieces)
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"the body has more than {limit} bytes")

@@ -1,0 +1,56 @@
+"""What routes ask for: the backend, and who is speaking."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from perfect.server.engine.backend import Backend
+from perfect.server.engine.refusals import Invalid, shown
+from perfect.server.engine.speaker import Speaker
+from perfect.server.routes import body
+
+_SESSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
+_LONGEST_CLIENT = 200
+
+
+def backend_of(request: Request) -> Backend:
+    """The backend of this application."""
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+def speaker_of(request: Request) -> Speaker:
+    """Who sends a request: its client and session headers, or where they are missing its address.
+
+    Raises:
+        Invalid: a header is not what it should be.
+    """
+    client = request.headers.get("x-perfect-client", "")
+    session = request.headers.get("x-perfect-session", "")
+    if len(client) > _LONGEST_CLIENT:
+        raise Invalid(f"X-Perfect-Client: has more than {_LONGEST_CLIENT} characters")
+    if session and not _SESSION.fullmatch(session):
+        raise Invalid(f"X-Perfect-Session={shown(session)}: is not an id")
+    if session:
+        return Speaker(session, client, native=True)
+    address = request.client.host if request.client else ""
+    return Speaker(f"@{address}/{client}", client, native=False)
+
+
+async def object_of(request: Request) -> dict[str, Any]:
+    """The JSON object in the body of a request."""
+    return await body.read_object(request, backend_of(request).settings)
+
+
+async def gone(request: Request) -> None:
+    """Return when the peer has closed the connection; for requests whose body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+TheBackend = Annotated[Backend, Depends(backend_of)]
+TheSpeaker = Annotated[Speaker, Depends(speaker_of)]
+TheBody = Annotated[dict[str, Any], Depends(object_of)]

@@ -1,0 +1,25 @@
+"""``/docs``: the routes as one plain page. FastAPI's own loads its scripts from elsewhere, which this must not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse
+
+from perfect.server.pages import render
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+def docs(request: Request) -> HTMLResponse:
+    document = request.app.openapi()
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            groups.setdefault(operation["tags"][0], []).append(
+                {"path": path, "method": method.upper(), **operation}
+            )
+    base = request.app.state.backend.settings.base_path
+    return render("docs.html", base=base, info=document["info"], groups=groups)

@@ -1,0 +1,67 @@
+"""The small pages that stand in for the dashboard: flows, runs, one run."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from perfect.server.engine import registry, views
+from perfect.server.engine.definitions import configuration
+from perfect.server.engine.refusals import Invalid
+from perfect.server.pages import render, style
+from perfect.server.routes import body
+from perfect.server.routes.deps import TheBackend
+from perfect.server.routes.runs import run_of_id
+from perfect.server.store import flows, runs
+
+router = APIRouter(include_in_schema=False)
+
+_RUNS = 50
+_LINES = 500
+_TASKS = 1_000
+
+
+@router.get("/")
+def index(backend: TheBackend) -> HTMLResponse:
+    base = backend.settings.base_path
+    with backend.read() as connection:
+        library = [views.flow(connection, flow) for flow in flows.listed(connection)]
+        newest = runs.page(connection, runs.Filter(), None, _RUNS)
+        shown = views.summaries(connection, newest, backend.clock.now(), base)
+    return render("index.html", base=base, flows=library, runs=shown, most=_RUNS)
+
+
+@router.get("/runs/{run_id}")
+def run(run_id: str, backend: TheBackend) -> HTMLResponse:
+    base = backend.settings.base_path
+    with backend.read() as connection:
+        shown = views.whole(
+            connection,
+            run_of_id(connection, run_id),
+            backend.clock.now(),
+            base,
+            log_lines=_LINES,
+            task_limit=_TASKS,
+        )
+    return render("run.html", base=base, run=shown)
+
+
+@router.post("/flows/{flow_id}/run")
+async def trigger(flow_id: str, request: Request, backend: TheBackend) -> Response:
+    settings = backend.settings
+    try:
+        form = parse_qs((await body.read(request, settings)).decode(), max_num_fields=20)
+    except ValueError:
+        raise Invalid("the form is not readable") from None
+    chosen = configuration(
+        form["configuration"][0] if "configuration" in form else None, settings.limits
+    )
+    run_id = await backend.write(registry.trigger, flow_id, chosen)
+    return RedirectResponse(f"{settings.base_path}/runs/{run_id}", status_code=303)
+
+
+@router.get("/style.css")
+def style_sheet() -> Response:
+    return Response(style(), media_type="text/css", headers={"Cache-Control": "max-age=3600"})

@@ -1,0 +1,199 @@
+"""Runs as people and tools look at them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from sqlalchemy import Connection
+
+from perfect.server.engine import deletion, views
+from perfect.server.engine.refusals import Invalid, Unknown, shown
+from perfect.server.routes import schemas as s
+from perfect.server.routes.answers import Json
+from perfect.server.routes.deps import TheBackend
+from perfect.server.store import flows, logs, runs
+from perfect.server.store.records import RunRecord
+from perfect.states import TaskState
+
+router = APIRouter(default_response_class=Json)
+
+# what one run shows of itself at once; the rest is paged
+RUN_LINES = 1_000
+RUN_TASKS = 20_000
+_LIST_LINES = 100
+_LIST_TASKS = 1_000
+
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+
+
+@router.get(
+    "/api/engine/runs",
+    tags=["tools"],
+    summary="The newest runs with their tasks and the end of their logs",
+    responses=s.answers(s.array(s.RUN)),
+)
+def newest(backend: TheBackend, limit: Limit = 100) -> Json:
+    with backend.read() as connection:
+        records = runs.page(connection, runs.Filter(), None, limit)
+        return Json(
+            [
+                views.whole(
+                    connection,
+                    record,
+                    backend.clock.now(),
+                    backend.settings.base_path,
+                    log_lines=_LIST_LINES,
+                    task_limit=_LIST_TASKS,
+                )
+                for record in records
+            ]
+        )
+
+
+@router.get(
+    "/api/runs",
+    tags=["native"],
+    summary="Runs that match, newest first, without tasks and logs",
+    responses=s.answers(s.obj({"runs": s.array(s.SUMMARY), "next": s.nullable(s.TEXT)})),
+)
+def matching(
+    backend: TheBackend,
+    state: Annotated[str | None, Query(description="states, separated by commas")] = None,
+    flow: Annotated[str | None, Query(description="name or id of a flow")] = None,
+    client: str | None = None,
+    tag: Annotated[str | None, Query(description="name, or name:value")] = None,
+    q: Annotated[str | None, Query(description="part of a flow's name, or start of an id")] = None,
+    since: Annotated[str | None, Query(alias="from", description="ISO 8601")] = None,
+    until: Annotated[str | None, Query(alias="to", description="ISO 8601")] = None,
+    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    limit: Limit = 50,
+) -> Json:
+    with backend.read() as connection:
+        wanted = runs.Filter(
+            states=None if not state else [_state(part) for part in state.split(",")],
+            flows=None if not flow else flows.ids_named(connection, flow),
+            client=client,
+            tag=None if not tag else _tag(tag),
+            text=q or None,
+            text_flows=flows.ids_matching(connection, q) if q else (),
+            since=_moment("from", since),
+            until=_moment("to", until),
+        )
+        records = runs.page(connection, wanted, _cursor(cursor), limit)
+        listed = views.summaries(
+            connection, records, backend.clock.now(), backend.settings.base_path
+        )
+    more = len(records) == limit
+    return Json({"runs": listed, "next": f"{records[-1].at}-{records[-1].key}" if more else None})
+
+
+@router.get(
+    "/api/runs/{run_id}",
+    tags=["native"],
+    summary="A run with its tasks and the end of its log",
+    responses=s.answers(s.RUN, 404),
+)
+def one(run_id: str, backend: TheBackend) -> Json:
+    with backend.read() as connection:
+        return Json(
+            views.whole(
+                connection,
+                run_of_id(connection, run_id),
+                backend.clock.now(),
+                backend.settings.base_path,
+                log_lines=RUN_LINES,
+                task_limit=RUN_TASKS,
+            )
+        )
+
+
+@router.delete(
+    "/api/runs/{run_id}",
+    tags=["tools"],
+    summary="Remove a run that is over, with everything that belongs to it",
+    responses=s.answers(s.success(), 404, 409),
+)
+async def delete(run_id: str, backend: TheBackend) -> Json:
+    await backend.write(deletion.delete_run, run_id)
+    return Json({"success": True})
+
+
+@router.get(
+    "/api/runs/{run_id}/logs",
+    tags=["native"],
+    summary="The log of a run, page by page",
+    responses=s.answers(
+        s.obj({"logs": s.array(s.LOG_LINE), "next": s.nullable(s.INTEGER), "total": s.INTEGER}), 404
+    ),
+)
+def log(
+    run_id: str,
+    backend: TheBackend,
+    after: Annotated[int, Query(ge=0, le=2**31, description="seq of the last line seen")] = 0,
+    task: Annotated[int | None, Query(ge=0, le=2**31)] = None,
+    level: str | None = None,
+    q: Annotated[str | None, Query(description="text the lines contain")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Json:
+    with backend.read() as connection:
+        run = run_of_id(connection, run_id)
+        rows = logs.page(
+            connection, run.key, after, limit, task=task, level=level or None, text=q or None
+        )
+    return Json(
+        {
+            "logs": [views.log_line(row) for row in rows],
+            "next": rows[-1].seq if len(rows) == limit else None,
+            "total": run.lines,
+        }
+    )
+
+
+def run_of_id(connection: Connection, run_id: str) -> RunRecord:
+    """The run of that id.
+
+    Raises:
+        Unknown: there is none.
+    """
+    record = runs.by_id(connection, run_id)
+    if record is None:
+        raise Unknown(f"there is no run {shown(run_id)}")
+    return record
+
+
+def _state(text: str) -> str:
+    try:
+        return TaskState(text.strip()).value
+    except ValueError:
+        raise Invalid(f"state={shown(text)}: is not one of {', '.join(TaskState)}") from None
+
+
+def _tag(text: str) -> tuple[str, str | None]:
+    name, colon, value = text.partition(":")
+    return name, value if colon else None
+
+
+def _moment(field: str, text: str | None) -> int | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise Invalid(f"{field}={shown(text)}: is not a time in ISO 8601") from None
+
+
+def _cursor(text: str | None) -> tuple[int, int] | None:
+    if not text:
+        return None
+    at, _, key = text.partition("-")
+    if not (at.isascii() and at.isdigit() and key.isascii() and key.isdigit()) or len(text) > 40:
+        raise Invalid(f"cursor={shown(text)}: is not one of this backend's")
+    numbers: Any = int(at), int(key)
+    if max(numbers) >= 2**63:
+        raise Invalid(f"cursor={shown(text)}: is not one of this backend's")
+    return int(at), int(key)

@@ -1,0 +1,164 @@
+"""Shapes for the OpenAPI document. Requests are checked by the engine; these only describe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+INTEGER: Schema = {"type": "integer", "minimum": 0}
+TRUTH: Schema = {"type": "boolean"}
+OBJECT: Schema = {"type": "object"}
+TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
+
+
+def array(items: Schema) -> Schema:
+    """A list of such items."""
+    return {"type": "array", "items": items}
+
+
+def nullable(schema: Schema) -> Schema:
+    """That, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def obj(required: dict[str, Schema], **optional: Schema) -> Schema:
+    """An object with these fields."""
+    shape: Schema = {"type": "object", "properties": required | optional}
+    if required:
+        shape["required"] = sorted(required)
+    return shape
+
+
+def success(**fields: Schema) -> Schema:
+    """An answer that says it worked, with these fields."""
+    return obj({"success": {"const": True}, **fields})
+
+
+FAILURE = obj({"success": {"const": False}, "error": TEXT, "detail": {}})
+
+TASK_DEFINITION = obj(
+    {"name": TEXT},
+    description=TEXT,
+    estimatedTime=INTEGER,
+    crucialPass=TRUTH,
+    weight=nullable(NUMBER),
+)
+REGISTRATION = obj(
+    {"name": {"type": "string", "minLength": 1, "maxLength": 200}},
+    description=TEXT,
+    tags={"type": "object", "additionalProperties": TEXT},
+    tasks=array(TASK_DEFINITION),
+    schedule=nullable(TEXT),
+    parameters=nullable(OBJECT),
+    autoTrigger=TRUTH,
+    autoTriggerConfig=TEXT,
+)
+FLOW = obj(
+    {
+        "id": TEXT,
+        "clientId": TEXT,
+        "name": TEXT,
+        "description": TEXT,
+        "tags": OBJECT,
+        "tasks": array(obj({"id": TEXT, "name": TEXT, "weight": NUMBER, "estimatedTime": INTEGER})),
+        "createdAt": TIME,
+    }
+)
+TASK = obj(
+    {
+        "id": TEXT,
+        "taskId": nullable(TEXT),
+        "taskName": TEXT,
+        "state": TEXT,
+        "startTime": TIME,
+        "endTime": TIME,
+        "durationMs": nullable(INTEGER),
+        "logs": array(TEXT),
+        "weight": NUMBER,
+        "estimatedTime": INTEGER,
+        "progress": NUMBER,
+        "result": nullable(OBJECT),
+        "crucialPass": TRUTH,
+        "performanceWarning": TRUTH,
+    }
+)
+SUMMARY = obj(
+    {
+        "id": TEXT,
+        "flowId": nullable(TEXT),
+        "flowName": TEXT,
+        "state": TEXT,
+        "startTime": TIME,
+        "endTime": TIME,
+        "configuration": TEXT,
+        "tags": OBJECT,
+        "progress": NUMBER,
+        "reportPath": nullable(TEXT),
+    }
+)
+RUN = obj(SUMMARY["properties"] | {"logs": array(TEXT), "tasks": array(TASK)})
+LOG_LINE = obj(
+    {
+        "seq": INTEGER,
+        "task": nullable(INTEGER),
+        "stream": TEXT,
+        "level": nullable(TEXT),
+        "time": TIME,
+        "text": TEXT,
+    }
+)
+REPORT = obj(
+    {
+        "runId": TEXT,
+        "filename": TEXT,
+        "path": TEXT,
+        "url": TEXT,
+        "size": INTEGER,
+        "createdAt": TIME,
+        "modifiedAt": TIME,
+        "flowState": TEXT,
+        "configuration": TEXT,
+        "tags": OBJECT,
+    }
+)
+
+
+def answers(ok: Schema, *failures: int) -> dict[int | str, dict[str, Any]]:
+    """The documented answers of a route.
+
+    Args:
+        ok: the JSON of the 200.
+        failures: statuses it may answer beside those that any route may.
+    """
+    documented: dict[int | str, dict[str, Any]] = {200: _json("Done", ok)}
+    for status in (*failures, 400, 401, 403, 503):
+        documented[status] = _json(_MEANINGS[status], FAILURE)
+    documented["4XX"] = _json("Refused", FAILURE)
+    return documented
+
+
+def accepts(schema: Schema, *, required: bool = True) -> dict[str, Any]:
+    """The documented body of a route."""
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
+    }
+
+
+def _json(description: str, schema: Schema) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_MEANINGS = {
+    400: "What was sent is wrong",
+    401: "The token is missing or wrong",
+    403: "Not from there: the Host or Origin is not one of this backend's",
+    404: "There is no such thing",
+    408: "The body took too long to arrive",
+    409: "Too late, too early, or somebody else's",
+    413: "The body is too large",
+    415: "Not an encoding this backend reads",
+    503: "Too much is waiting, or the database would not take it; see Retry-After",
+}

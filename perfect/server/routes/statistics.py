@@ -1,0 +1,147 @@
+"""What was learned from durations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy import Row
+
+from perfect.server.engine import views
+from perfect.server.engine.clock import iso
+from perfect.server.engine.context import Context
+from perfect.server.engine.statistics import Durations
+from perfect.server.routes import schemas as s
+from perfect.server.routes.answers import Json
+from perfect.server.routes.deps import TheBackend
+from perfect.server.store import Transaction, flows, runs, statistics, tasks
+
+router = APIRouter(prefix="/api/statistics", tags=["tools"], default_response_class=Json)
+
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+
+_STATS = s.obj(
+    {
+        "avgDurationMs": s.NUMBER,
+        "stdDevDurationMs": s.NUMBER,
+        "sampleCount": s.INTEGER,
+        "lastUpdated": s.TIME,
+    }
+)
+_ENTRY = s.obj({"runId": s.TEXT, "state": s.TEXT, "durationMs": s.nullable(s.INTEGER)})
+_HISTORY = s.success(history=s.array(_ENTRY), stats=s.nullable(_STATS))
+
+
+@router.get(
+    "",
+    summary="Average, standard deviation and sample count of every task and flow",
+    responses=s.answers(s.success(taskStatistics=s.array(_STATS), flowStatistics=s.array(_STATS))),
+)
+def everything(backend: TheBackend) -> Json:
+    with backend.read() as connection:
+        rows = statistics.of_flows(connection)
+    shown = [
+        {
+            "flowId": row.flow_id,
+            "flowName": row.flow_name,
+            "clientId": row.client,
+            "taskName": row.task,
+            **_stats([row]),
+        }
+        for row in rows
+    ]
+    return Json(
+        {
+            "success": True,
+            "taskStatistics": [row for row in shown if row["taskName"]],
+            "flowStatistics": [
+                {name: value for name, value in row.items() if name != "taskName"}
+                for row in shown
+                if not row["taskName"]
+            ],
+        }
+    )
+
+
+@router.delete("", summary="Forget all of it", responses=s.answers(s.success()))
+async def clear(backend: TheBackend) -> Json:
+    await backend.write(_clear)
+    return Json({"success": True})
+
+
+def _clear(tx: Transaction, context: Context) -> None:
+    statistics.clear(tx.connection, context.clock.now())
+    # estimates learned for runs that are under way come from there, too
+    context.book.forget()
+
+
+@router.get(
+    "/task-history/{flow:path}/{task:path}",
+    summary="The newest ended tasks of that name in the flow of that name or id",
+    responses=s.answers(_HISTORY),
+)
+def task_history(
+    flow: str, task: str, request: Request, backend: TheBackend, limit: Limit = 50
+) -> Json:
+    # the decoded path no longer tells a slash within a name from the one between the names
+    names = request.scope["raw_path"].decode("ascii", "replace").partition("/task-history/")[2].split("/")
+    if len(names) == 2:
+        flow, task = map(unquote, names)
+    with backend.read() as connection:
+        ids = flows.ids_named(connection, flow)
+        rows = statistics.of_flows(connection, ids, task)
+        since = statistics.cleared_at(connection)
+        ended = tasks.history(connection, ids, task, since, limit)
+    history = [
+        {
+            "runId": row.id,
+            "taskIndex": row.idx,
+            "state": row.state,
+            "startTime": iso(row.started),
+            "endTime": iso(row.ended),
+            "durationMs": row.duration,
+        }
+        for row in ended
+    ]
+    return Json({"success": True, "history": history, "stats": _stats(rows) if rows else None})
+
+
+@router.get(
+    "/flow-history/{flow:path}",
+    summary="The newest ended runs of the flow of that name or id",
+    responses=s.answers(_HISTORY),
+)
+def flow_history(flow: str, backend: TheBackend, limit: Limit = 50) -> Json:
+    with backend.read() as connection:
+        ids = flows.ids_named(connection, flow)
+        rows = statistics.of_flows(connection, ids, "")
+        since = statistics.cleared_at(connection)
+        ended = runs.finished_since(connection, ids, since, limit)
+    history = [
+        {
+            "runId": run.id,
+            "state": run.state,
+            "configuration": run.configuration,
+            "startTime": iso(run.started),
+            "endTime": iso(run.ended),
+            "durationMs": views.duration(run),
+        }
+        for run in ended
+    ]
+    return Json({"success": True, "history": history, "stats": _stats(rows) if rows else None})
+
+
+def _stats(rows: Iterable[Row[Any]]) -> dict[str, Any]:
+    """The summary of one task or flow, of whatever clients have one of that name."""
+    merged, updated = Durations(), 0
+    for row in rows:
+        merged = merged.merged(Durations(row.samples, row.mean, row.m2, row.runs))
+        updated = max(updated, row.updated)
+    return {
+        "avgDurationMs": round(merged.mean, 3),
+        "stdDevDurationMs": round(merged.deviation, 3),
+        "sampleCount": merged.samples,
+        "lastUpdated": iso(updated),
+    }

@@ -1,0 +1,198 @@
+"""Running the backend: in the foreground until a signal, or in a thread of a program that does more."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from perfect.errors import ConfigurationError, PerfectError
+from perfect.server.app import create_app
+from perfect.server.engine.backend import Backend
+from perfect.server.settings import ServerSettings
+
+# how long requests that are under way may take to finish at the end
+_DRAIN_SECONDS = 3
+
+
+class Server:
+    """A backend on a bound socket.
+
+    The socket is bound at once, so a caller can try another port before anything else is started.
+
+    Args:
+        settings: how it is set up; the defaults when None.
+        on_ready: called, on the server's thread, when connections are accepted.
+
+    Attributes:
+        url: where it is reached, base path included.
+        backend: the engine behind the routes.
+
+    Raises:
+        ConfigurationError: the port is taken (its argument is "port"), or the database can't be opened.
+    """
+
+    def __init__(
+        self, settings: ServerSettings | None = None, on_ready: Callable[[], None] | None = None
+    ) -> None:
+        settings = settings or ServerSettings()
+        self._socket = _bind(settings.host, settings.port)
+        host, port = self._socket.getsockname()[:2]
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{settings.base_path}"
+        try:
+            app = create_app(settings)
+        except BaseException:
+            self._socket.close()
+            raise
+        self.backend: Backend = app.state.backend
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+        self._uvicorn = _Uvicorn(config, self.backend.let_go, on_ready)
+        self._thread: threading.Thread | None = None
+
+    def serve(self) -> None:
+        """Serve until SIGINT or SIGTERM, in the main thread; a second signal stops at once."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._uvicorn.handle_exit)
+        try:
+            self._uvicorn.run(sockets=[self._socket])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._socket.close()
+        self._uvicorn.check()
+
+    def start(self) -> None:
+        """Serve in a background thread; returns when connections are accepted.
+
+        Raises:
+            PerfectError: it did not start; the log says why.
+        """
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, args=([self._socket],), name="perfect-server", daemon=True
+        )
+        self._thread.start()
+        self._uvicorn.up.wait()
+        self._uvicorn.check()
+
+    def stop(self) -> None:
+        """Stop the background thread, after requests that are under way."""
+        if self._thread is not None:
+            self._uvicorn.should_exit = True
+            self._thread.join()
+            self._thread = None
+        self._socket.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server, without its hold on signals, and with word of when it is up and about to stop."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        let_go: Callable[[], None],
+        on_ready: Callable[[], None] | None,
+    ) -> None:
+        super().__init__(config)
+        self._let_go = let_go
+        self._on_ready = on_ready
+        self.up = threading.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals to the caller: uvicorn would raise them again when it is done."""
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends things in order, a second at once."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._on_ready is not None:
+            self._on_ready()
+        self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # open long polls would hold it up
+        self._let_go()
+        await super().shutdown(sockets)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            self.up.set()
+
+    def check(self) -> None:
+        """Raise when it never came up."""
+        if not self.started:
+            raise PerfectError("the backend did not start; its log says why")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ConfigurationError("host", host, error.strerror or "is unknown") from error
+    # "localhost" is known as ::1, too, but it is 127.0.0.1 that everyone tries
+    found.sort(key=lambda info: info[0] != socket.AF_INET)
+    family, kind, protocol, _, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        # listening at once is what makes a second backend on this port fail here, not later
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError("port", port, error.strerror or str(error)) from error
+    return bound
+
+
+def run_server(settings: ServerSettings) -> None:
+    """Serve in the foreground, and say where on standard output when connections are accepted."""
+    server = Server(settings, on_ready=lambda: print(f"perfect server on {server.url}", flush=True))
+    server.serve()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m perfect.server``; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perfect.server", description="perfect's backend"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=3000, help="0 takes a free one")
+    parser.add_argument("--db", metavar="PATH_OR_URL", help="default: PERFECT_HOME/perfect.db")
+    parser.add_argument("--base-path", default="", help="path below which all is served, like /x")
+    options = parser.parse_args(argv)
+    try:
+        run_server(
+            ServerSettings(
+                host=options.host, port=options.port, db=options.db, base_path=options.base_path
+            )
+        )
+    except PerfectError as error:
+        print(f"perfect server: {error}", file=sys.stderr)
+        return 1
+    return 0

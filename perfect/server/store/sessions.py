@@ -1,0 +1,60 @@
+"""Queries on sessions: how far their events are committed, and which flows they can run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from perfect.server.store.statements import Prepared, upsert
+from perfect.server.store.tables import session, session_flow
+
+_SEQ = select(session.c.seq).where(session.c.id == bindparam("of_id"))
+_SAVE_SEQ = Prepared(
+    update(session).where(session.c.id == bindparam("of_id")).values(seq=bindparam("seq")),
+    ("seq", "of_id"),
+)
+
+
+def seq(connection: Connection, session_id: str, client: str, monitored: bool, now: int) -> int:
+    """The newest committed event of a session, which is entered if it is new."""
+    found = connection.execute(_SEQ, {"of_id": session_id}).scalar()
+    if found is None:
+        ensure(connection, session_id, client, monitored, now)
+        return 0
+    return int(found)
+
+
+def save_seq(connection: Connection, session_id: str, newest: int) -> None:
+    """Note how far the events of a session are committed."""
+    _SAVE_SEQ.run(connection, [(newest, session_id)])
+
+
+def ensure(connection: Connection, session_id: str, client: str, monitored: bool, now: int) -> None:
+    """Enter a session, or note that its silence means something from now on."""
+    statement = upsert(connection.dialect, session).values(
+        id=session_id, client=client, seq=0, monitored=int(monitored), created=now
+    )
+    if monitored:
+        statement = statement.on_conflict_do_update(index_elements=["id"], set_={"monitored": 1})
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=["id"])
+    connection.execute(statement)
+
+
+def monitored(connection: Connection, among: Collection[str]) -> set[str]:
+    """Those of these sessions whose silence means something."""
+    query = select(session.c.id).where(session.c.monitored == 1, session.c.id.in_(among))
+    return set(connection.execute(query).scalars())
+
+
+def link_flow(connection: Connection, session_id: str, flow_id: str) -> bool:
+    """That session can run that flow; whether this is news."""
+    statement = upsert(connection.dialect, session_flow).values(session=session_id, flow_id=flow_id)
+    return connection.execute(statement.on_conflict_do_nothing()).rowcount > 0
+
+
+def flows(connection: Connection, session_id: str) -> frozenset[str]:
+    """Flows that the session can run."""
+    query = select(session_flow.c.flow_id).where(session_flow.c.session == session_id)
+    return frozenset(connection.execute(query).scalars())

@@ -319,6 +319,9 @@ def configure(
 ) -> Settings:
     """Say where the backend is, before the first flow is called. What is not given stays as it was.
 
+    Returns:
+        The settings in force.
+
     Args:
         backend_url: default: ``http://localhost:3000`` (``PERFECT_BACKEND_URL``).
         client_id: the group this process belongs to (``PERFECT_CLIENT_ID``).
@@ -389,9 +392,12 @@ def listen(concurrency: int = 4) -> None:
         _serve(session, list(get_registry().flows.values()), concurrency=concurrency)
         stop.wait()
     try:
-        session.drain(None)
-    finally:
-        sessions.reset()
+        try:
+            session.drain(None)
+        finally:
+            sessions.reset()
+    except KeyboardInterrupt:  # the second one: nothing more is waited for
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 @contextmanager

@@ -178,10 +178,14 @@ _lock = threading.RLock()
 def configure(**given: Any) -> Settings:
     """Set the client's settings; a session in use is closed first and a new one takes its place.
 
+    With nothing given, nothing changes: it tells the settings in force.
+
     Raises:
         ConfigurationError: a value can't be used, or a run is active.
     """
     settings = settings_module.resolve({**_given, **given})
+    if all(value is None for value in given.values()):
+        return settings if _session is None else _session.settings
     if _session is not None and _session.active:
         run = next(iter(_session.active.values()))
         raise ConfigurationError("configure", run.name, "can't change while a run of it is active")

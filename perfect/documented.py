@@ -130,11 +130,13 @@ class DocumentedReporter:
         run = self._runs.get(record.id)
         if run is None:
             return
-        for entry in [*run.running.values(), *run.held.values()]:
+        for entry in list(run.running.values()):
             self._tell_end(run, entry, TaskState.FAILED, "still running when the flow ended")
         run.running.clear()
-        run.held.clear()
-        count = max(record.task_count, run.next_index)
+        if run.held:  # what was before them never came, and will not
+            log.warning("perfect: %d tasks of run %s are not told", len(run.held), run.remote_id)
+            run.held.clear()
+        count = run.next_index
         if record.state is not TaskState.COMPLETED and not run.crucial_failed:
             # Only a failed crucial task fails a run there.
             error = record.error or {}

@@ -171,6 +171,8 @@ class FlowExecutor:
     async def _call_async(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self.run.ended is not None:
+            return await task.body(*args, **kwargs)
         entry = self._open(task)
         token = current.set(entry)
         try:
@@ -192,6 +194,8 @@ class FlowExecutor:
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
         """The task run lasts until its generator is exhausted or closed."""
+        if self.run.ended is not None:
+            return (yield from task.body(*args, **kwargs))
         entry = self._open(task)
         sent: Any = None
         generator: Any = None
@@ -235,9 +239,10 @@ class FlowExecutor:
         return entry
 
     def _close(self, entry: TaskRun, state: TaskState) -> None:
+        if self.running.pop(entry.index, None) is None:
+            return  # the run ended before it, and closed it
         if entry.partials:
             entry.flush_lines()
-        self.running.pop(entry.index, None)
         entry.ended = time()
         entry.state = state
         self._put(entry)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from perfect import __version__
 from perfect.cli import main
 from tests.support.backend import BackendProcess
+from tests.support.processes import python
 
 FLOWS = """
 from perfect import flow, task
@@ -171,13 +171,7 @@ def test_listen_and_trigger(
     live: BackendProcess, source: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = {**os.environ, "PERFECT_CLIENT_ID": "listener test"}
-    with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-m", "perfect", "listen", source],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
+    with python("-m", "perfect", "listen", source, env=environment) as process:
         assert process.stdout is not None and process.stderr is not None
         assert "Serving 3 flows" in process.stdout.readline()
         flow_id = next(

@@ -19,6 +19,7 @@ import perfect
 from perfect import TaskResult, flow, task
 from perfect import session as sessions
 from tests.support.backend import BackendProcess
+from tests.support.processes import python
 
 pytestmark = pytest.mark.e2e
 
@@ -460,9 +461,7 @@ def test_sigterm_closes_the_run(live: BackendProcess, tmp_path: Path) -> None:
 
             terminated()
             """))
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with python(str(script)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.terminate()

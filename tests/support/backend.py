@@ -136,4 +136,5 @@ class BackendProcess:
                 if matches(run):
                     return run
             time.sleep(0.02)  # the backend is another process: there is no event to wait for
-        raise AssertionError(f"no such run within {timeout} s: {self.runs()}")
+        found = [(run["flowName"], run["state"]) for run in self.runs()]
+        raise AssertionError(f"no such run within {timeout} s, only {found[:20]}")

@@ -219,9 +219,9 @@ class Backend:
 
     def _call(self, flow_id: str) -> None:
         """Wake a poller, from whatever thread."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.waiting.call, flow_id)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self.waiting.call, flow_id)
 
     def _learn(self, session: str, flow_id: str) -> None:
         """A session has one more flow; from whatever thread."""

@@ -7,7 +7,6 @@ from typing import Any
 from perfect.server.engine import book, endings, progress, registry, values
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import DEFAULT_ESTIMATE
-from perfect.server.engine.ingest import check_index, parse_state
 from perfect.server.engine.refusals import Conflict, Unknown, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, logs, requests, runs, tasks
@@ -31,12 +30,12 @@ def update_task(
         Invalid: a field or the index is wrong.
     """
     limits = context.limits
-    state = parse_state(body.get("state"))
+    state = values.state(body.get("state"))
     given = _given(body, limits.name, limits.depth)
     values.whole("index", index)
     run = _run_of(tx, context, speaker, run_id)
     codes = book.codes(tx.connection, run)
-    check_index(len(codes), index, limits.index_gap, limits.tasks)
+    values.new_index(index, len(codes), limits)
     code = codes[index] if index < len(codes) else book.PENDING
     if code == book.DONE:
         raise Conflict(f"task {index} has already ended")
@@ -128,9 +127,9 @@ def _run_of(tx: Transaction, context: Context, speaker: Speaker, run_id: str) ->
     if run.session is None:
         run.session = speaker.session
         run.state = TaskState.RUNNING.value
-        run.started = run.at = context.clock.now()
+        run.started = context.clock.now()
+        runs.move(tx.connection, run, run.started)
         requests.delete_of_run(tx.connection, run.key)
-        runs.save(tx.connection, run)
         tx.after_commit(lambda: context.liveness.started(speaker.session, run_id))
     elif run.session != speaker.session and not run.session.startswith("@"):
         raise Conflict(f"run {run_id} belongs to another session")

@@ -199,7 +199,7 @@ class _Batch:
         index = get("index")
         if index.__class__ is not int or index < 0:
             raise Invalid(f"index={shown(index)}: is not a number from 0")
-        state, code = _STATES.get(get("state")) or _STATES[parse_state(get("state"))]
+        state, code = _STATES.get(get("state")) or _STATES[values.state(get("state"))]
         if run.settled and not run.inferred:
             raise Conflict(f"the run is already {run.state}")
         name = get("name")
@@ -304,7 +304,7 @@ class _Batch:
 
     def _fill(self, run: RunRecord, codes: bytearray, index: int) -> None:
         """Enter the tasks that a gap in the numbering leaves out."""
-        check_index(len(codes), index, self._limits.index_gap, self._limits.tasks)
+        values.new_index(index, len(codes), self._limits)
         for missing in range(len(codes), index):
             self._inserts.append(
                 registry.pending(run.key, missing, f"Task {missing}", DEFAULT_ESTIMATE, None, True)
@@ -364,7 +364,7 @@ class _Batch:
         self._inserts.extend(registry.predefined(self._connection, run, flow))
 
     def _ended(self, run: RunRecord, event: dict[str, Any]) -> None:
-        state = parse_state(event.get("state"))
+        state = values.state(event.get("state"))
         if state not in TERMINAL:
             raise Invalid(f"state={state}: does not end a run")
         at = self._time(event)
@@ -398,32 +398,6 @@ class _Batch:
         if value is None:
             return None
         return values.as_json("error", values.mapping("error", value), self._limits.depth)
-
-
-def check_index(known: int, index: int, gap: int, most: int) -> None:
-    """Whether a task may be entered at an index when ``known`` tasks are there.
-
-    Raises:
-        Invalid: it is beyond the limits.
-    """
-    if index >= most:
-        raise Invalid(f"index={shown(index)}: a run has at most {most} tasks")
-    if index - known > gap:
-        raise Invalid(
-            f"index={index}: the run has {known} tasks, and at most {gap} may be left out"
-        )
-
-
-def parse_state(value: Any) -> TaskState:
-    """A state in whatever letter case.
-
-    Raises:
-        Invalid: it is none.
-    """
-    try:
-        return TaskState(value)
-    except ValueError:
-        raise Invalid(f"state={shown(value)}: is not one of {', '.join(TaskState)}") from None
 
 
 def _indices(value: Any, most: int) -> str:

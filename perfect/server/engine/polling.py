@@ -107,8 +107,7 @@ def take_back(tx: Transaction, context: Context, offered: Offer) -> None:
     if run.session is not None:
         session, run_id = run.session, run.id
         run.session, run.state, run.started = None, TaskState.PENDING.value, None
-        run.at = run.created
-        runs.save(tx.connection, run)
+        runs.move(tx.connection, run, run.created)
         tx.after_commit(lambda: context.liveness.ended(session, run_id))
     tx.after_commit(lambda: context.call(offered.before.flow_id))
 
@@ -138,8 +137,8 @@ def _begin(tx: Transaction, context: Context, run_id: str, speaker: Speaker) -> 
     assert run is not None
     run.session = speaker.session
     run.state = TaskState.RUNNING.value
-    run.started = run.at = run.modified = context.clock.now()
-    runs.save(tx.connection, run)
+    run.started = run.modified = context.clock.now()
+    runs.move(tx.connection, run, run.started)
     audit.note(tx.connection, run.started, run_id, speaker.session, "dispatched")
     tx.after_commit(lambda: context.liveness.started(speaker.session, run_id))
     return run

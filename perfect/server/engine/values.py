@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 
 from perfect.server.engine.refusals import Invalid, shown
+from perfect.server.settings import Limits
+from perfect.states import TaskState
 
 # beyond this a JSON number is no longer exact everywhere, and a column of 64 bits not far away
 MAX_NUMBER = 2**53
@@ -52,6 +54,24 @@ def truth(field: str, value: Any) -> bool:
     if value is not True and value is not False:
         raise Invalid(f"{field}={shown(value)}: is neither true nor false")
     return value
+
+
+def state(value: Any) -> TaskState:
+    """A state, in whatever letter case."""
+    try:
+        return TaskState(value)
+    except ValueError:
+        raise Invalid(f"state={shown(value)}: is not one of {', '.join(TaskState)}") from None
+
+
+def new_index(index: int, known: int, limits: Limits) -> None:
+    """Refuse an index at which no task may be entered, when ``known`` tasks are there."""
+    if index >= limits.tasks:
+        raise Invalid(f"index={shown(index)}: a run has at most {limits.tasks} tasks")
+    if index - known > limits.index_gap:
+        raise Invalid(
+            f"index={index}: the run has {known} tasks, and at most {limits.index_gap} may be left out"
+        )
 
 
 def mapping(field: str, value: Any) -> dict[str, Any]:

@@ -16,13 +16,19 @@ _SESSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _LONGEST_CLIENT = 200
 
 
-def backend_of(request: Request) -> Backend:
+# All of these are coroutines because FastAPI runs plain functions in a thread each.
+
+
+async def backend_of(request: Request) -> Backend:
     """The backend of this application."""
     backend: Backend = request.app.state.backend
     return backend
 
 
-def speaker_of(request: Request) -> Speaker:
+TheBackend = Annotated[Backend, Depends(backend_of)]
+
+
+async def speaker_of(request: Request) -> Speaker:
     """Who sends a request: its client and session headers, or where they are missing its address.
 
     Raises:
@@ -40,17 +46,18 @@ def speaker_of(request: Request) -> Speaker:
     return Speaker(f"@{address}/{client}", client, native=False)
 
 
-async def object_of(request: Request) -> dict[str, Any]:
+TheSpeaker = Annotated[Speaker, Depends(speaker_of)]
+
+
+async def object_of(request: Request, backend: TheBackend) -> dict[str, Any]:
     """The JSON object in the body of a request."""
-    return await body.read_object(request, backend_of(request).settings)
+    return await body.read_object(request, backend.settings)
+
+
+TheBody = Annotated[dict[str, Any], Depends(object_of)]
 
 
 async def gone(request: Request) -> None:
     """Return when the peer has closed the connection; for requests whose body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-TheBackend = Annotated[Backend, Depends(backend_of)]
-TheSpeaker = Annotated[Speaker, Depends(speaker_of)]
-TheBody = Annotated[dict[str, Any], Depends(object_of)]

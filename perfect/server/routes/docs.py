@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from perfect.server.pages import render
+from perfect.server.routes.schemas import COMMON
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,4 +23,4 @@ def docs(request: Request) -> HTMLResponse:
                 {"path": path, "method": method.upper(), **operation}
             )
     base = request.app.state.backend.settings.base_path
-    return render("docs.html", base=base, info=document["info"], groups=groups)
+    return render("docs.html", base=base, info=document["info"], groups=groups, common=COMMON)

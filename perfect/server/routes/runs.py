@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
 
-from perfect.server.engine import deletion, views
+from perfect.server.engine import deletion, values, views
 from perfect.server.engine.refusals import Invalid, Unknown, shown
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend
 from perfect.server.store import flows, logs, runs
 from perfect.server.store.records import RunRecord
-from perfect.states import TaskState
 
 router = APIRouter(default_response_class=Json)
 
@@ -25,6 +25,8 @@ RUN_TASKS = 20_000
 _LIST_LINES = 100
 _LIST_TASKS = 1_000
 
+_CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 
 
@@ -32,6 +34,8 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
     "/api/engine/runs",
     tags=["tools"],
     summary="The newest runs with their tasks and the end of their logs",
+    description=f"Of each at most the first {_LIST_TASKS} tasks and the last {_LIST_LINES} lines, after a "
+    "marker that says how many came before. GET /api/runs/{run_id} shows more.",
     responses=s.answers(s.array(s.RUN)),
 )
 def newest(backend: TheBackend, limit: Limit = 100) -> Json:
@@ -72,7 +76,11 @@ def matching(
 ) -> Json:
     with backend.read() as connection:
         wanted = runs.Filter(
-            states=None if not state else [_state(part) for part in state.split(",")],
+            states=(
+                None
+                if not state
+                else [values.state(part.strip()).value for part in state.split(",")]
+            ),
             flows=None if not flow else flows.ids_named(connection, flow),
             client=client,
             tag=None if not tag else _tag(tag),
@@ -93,6 +101,9 @@ def matching(
     "/api/runs/{run_id}",
     tags=["native"],
     summary="A run with its tasks and the end of its log",
+    description=f"At most the first {RUN_TASKS} tasks (taskCount says how many there are) and the last "
+    f"{RUN_LINES} lines, after a marker that says how many came before. "
+    "GET /api/runs/{run_id}/logs has them all.",
     responses=s.answers(s.RUN, 404),
 )
 def one(run_id: str, backend: TheBackend) -> Json:
@@ -163,13 +174,6 @@ def run_of_id(connection: Connection, run_id: str) -> RunRecord:
     return record
 
 
-def _state(text: str) -> str:
-    try:
-        return TaskState(text.strip()).value
-    except ValueError:
-        raise Invalid(f"state={shown(text)}: is not one of {', '.join(TaskState)}") from None
-
-
 def _tag(text: str) -> tuple[str, str | None]:
     name, colon, value = text.partition(":")
     return name, value if colon else None
@@ -190,10 +194,7 @@ def _moment(field: str, text: str | None) -> int | None:
 def _cursor(text: str | None) -> tuple[int, int] | None:
     if not text:
         return None
-    at, _, key = text.partition("-")
-    if not (at.isascii() and at.isdigit() and key.isascii() and key.isdigit()) or len(text) > 40:
+    found = _CURSOR.fullmatch(text)
+    if found is None:
         raise Invalid(f"cursor={shown(text)}: is not one of this backend's")
-    numbers: Any = int(at), int(key)
-    if max(numbers) >= 2**63:
-        raise Invalid(f"cursor={shown(text)}: is not one of this backend's")
-    return int(at), int(key)
+    return int(found[1]), int(found[2])

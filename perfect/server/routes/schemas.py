@@ -134,9 +134,9 @@ def answers(ok: Schema, *failures: int) -> dict[int | str, dict[str, Any]]:
         failures: statuses it may answer beside those that any route may.
     """
     documented: dict[int | str, dict[str, Any]] = {200: _json("Done", ok)}
-    for status in (*failures, 400, 401, 403, 503):
+    for status in sorted({*failures, *_ANY}):
         documented[status] = _json(_MEANINGS[status], FAILURE)
-    documented["4XX"] = _json("Refused", FAILURE)
+    documented["4XX"] = _json(COMMON["4XX"], FAILURE)
     return documented
 
 
@@ -152,13 +152,16 @@ def _json(description: str, schema: Schema) -> dict[str, Any]:
 
 
 _MEANINGS = {
-    400: "What was sent is wrong",
-    401: "The token is missing or wrong",
-    403: "Not from there: the Host or Origin is not one of this backend's",
+    400: "what was sent is wrong",
+    401: "the token is missing or wrong",
+    403: "the Host or Origin is not one of this backend's",
     404: "There is no such thing",
     408: "The body took too long to arrive",
     409: "Too late, too early, or somebody else's",
     413: "The body is too large",
     415: "Not an encoding this backend reads",
-    503: "Too much is waiting, or the database would not take it; see Retry-After",
+    503: "too much is waiting, or the database would not take it: see Retry-After",
 }
+_ANY = (400, 401, 403, 503)
+# what any route may answer, by status as it is written in the OpenAPI document
+COMMON = {str(status): _MEANINGS[status] for status in _ANY} | {"4XX": "refused in another way"}

@@ -86,7 +86,12 @@ def task_history(
     flow: str, task: str, request: Request, backend: TheBackend, limit: Limit = 50
 ) -> Json:
     # the decoded path no longer tells a slash within a name from the one between the names
-    names = request.scope["raw_path"].decode("ascii", "replace").partition("/task-history/")[2].split("/")
+    names = (
+        request.scope["raw_path"]
+        .decode("ascii", "replace")
+        .partition("/task-history/")[2]
+        .split("/")
+    )
     if len(names) == 2:
         flow, task = map(unquote, names)
     with backend.read() as connection:

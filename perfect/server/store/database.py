@@ -42,6 +42,8 @@ class Database:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _lock(self.path)
+            # SQLite gives its side files the mode of the database: logs are nobody else's business
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise ConfigurationError("db", str(self.path), error.strerror or str(error)) from error
         url = sa.URL.create("sqlite", database=str(self.path))

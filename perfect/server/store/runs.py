@@ -24,6 +24,8 @@ _SAVE = Prepared(
     .values({name: bindparam(name) for name in _CHANGING}),
     [*_CHANGING, "of_key"],
 )
+_MANY_FLOWS = 100
+_SHORTEST_ID = 4
 _TERMINAL = sorted(TERMINAL)
 # as text, so that SQLite sees that the partial index fits
 _UNSETTLED = text("run.settled = 0")
@@ -38,7 +40,7 @@ class Filter:
         flows: of the flows of these ids.
         client: of this client.
         tag: with this tag, a name or (name, value).
-        text: whose flow is in ``text_flows`` or whose id begins with it.
+        text: whose flow is in ``text_flows`` or whose id begins with it (at least 4 characters).
         text_flows: ids of the flows that match ``text``.
         since: started at or after; ms since the epoch.
         until: started before; ms since the epoch.
@@ -66,6 +68,13 @@ def insert_new(connection: Connection, record: RunRecord, tags: dict[str, str]) 
 def save(connection: Connection, record: RunRecord) -> None:
     """Keep a run that changed."""
     _SAVE.run(connection, [(*_values(record), record.key)])
+
+
+def move(connection: Connection, record: RunRecord, at: int) -> None:
+    """Give a run another place in lists, and keep it."""
+    record.at = at
+    connection.execute(run_tag.update().where(run_tag.c.run == record.key).values(at=at))
+    save(connection, record)
 
 
 def set_tags(connection: Connection, record: RunRecord, tags: dict[str, str]) -> None:
@@ -115,14 +124,49 @@ def page(
         before: (at, key) of the last run of the page before.
         limit: how many at most.
     """
-    query = select(*_COLUMNS)
-    for condition in _conditions(wanted):
-        query = query.where(condition)
+    common = _conditions(wanted)
+    # with a tag, the tags' own index is what is in order
+    tagged = wanted.tag is not None and wanted.tag[1] is not None
+    at, key = (run_tag.c.at, run_tag.c.run) if tagged else (run.c.at, run.c.key)
     if before is not None:
-        at, key = before
-        query = query.where(or_(run.c.at < at, and_(run.c.at == at, run.c.key < key)))
-    query = query.order_by(run.c.at.desc(), run.c.key.desc()).limit(limit)
-    return [RunRecord(*row) for row in connection.execute(query)]
+        common.append(or_(at < before[0], and_(at == before[0], key < before[1])))
+
+    def newest(*conditions: Any) -> Select[Any]:
+        query = select(*_COLUMNS).where(*common, *conditions)
+        if tagged:
+            query = query.join_from(run_tag, run, run.c.key == run_tag.c.run)
+        return query.order_by(at.desc(), key.desc()).limit(limit)
+
+    branches = _branches(wanted)
+    if branches is None:
+        return [RunRecord(*row) for row in connection.execute(newest())]
+    # one short ordered search per flow instead of sorting all their runs
+    found = {
+        row.key: RunRecord(*row)
+        for condition in branches
+        for row in connection.execute(newest(condition))
+    }
+    return sorted(found.values(), key=lambda r: (r.at, r.key), reverse=True)[:limit]
+
+
+def _branches(wanted: Filter) -> list[Any] | None:
+    """Conditions of which a run must meet one, each served by an index; None for no such condition."""
+    flows = wanted.flows
+    if wanted.text is not None:
+        matching = wanted.text_flows
+        flows = matching if flows is None else set(flows).intersection(matching)
+    if flows is None:
+        return None
+    branches: list[Any] = [run.c.flow_id == flow for flow in flows]
+    if len(branches) > _MANY_FLOWS:
+        # so many that the newest runs are most likely theirs
+        branches = [run.c.flow_id.in_(flows)]
+    if wanted.text is not None and len(wanted.text) >= _SHORTEST_ID:
+        begins = and_(run.c.id >= wanted.text, run.c.id < wanted.text + "\uffff")
+        branches.append(
+            begins if wanted.flows is None else and_(begins, run.c.flow_id.in_(wanted.flows))
+        )
+    return branches
 
 
 def delete(connection: Connection, key: int) -> None:
@@ -154,23 +198,14 @@ def _conditions(wanted: Filter) -> list[Any]:
     conditions: list[Any] = []
     if wanted.states is not None:
         conditions.append(run.c.state.in_(wanted.states))
-    if wanted.flows is not None:
-        conditions.append(run.c.flow_id.in_(wanted.flows))
     if wanted.client is not None:
         conditions.append(run.c.client == wanted.client)
     if wanted.tag is not None:
         name, value = wanted.tag
-        tagged = select(run_tag.c.run).where(run_tag.c.name == name)
-        conditions.append(
-            run.c.key.in_(tagged if value is None else tagged.where(run_tag.c.value == value))
-        )
-    if wanted.text is not None:
-        conditions.append(
-            or_(
-                run.c.flow_id.in_(wanted.text_flows),
-                and_(run.c.id >= wanted.text, run.c.id < wanted.text + "\uffff"),
-            )
-        )
+        if value is None:
+            conditions.append(run.c.key.in_(select(run_tag.c.run).where(run_tag.c.name == name)))
+        else:
+            conditions.append(and_(run_tag.c.name == name, run_tag.c.value == value))
     if wanted.since is not None:
         conditions.append(run.c.at >= wanted.since)
     if wanted.until is not None:

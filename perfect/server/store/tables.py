@@ -93,6 +93,7 @@ run = Table(
     Index("run_flow_at", "flow_id", "at", "key"),
     Index("run_flow_state_at", "flow_id", "state", "at", "key"),
     Index("run_client_at", "client", "at", "key"),
+    Index("run_client_state_at", "client", "state", "at", "key"),
     Index(
         "run_unsettled",
         "session",

@@ -99,7 +99,8 @@ class Writer:
         with self._ready:
             if self._closing:
                 raise Overloaded("the backend is shutting down")
-            if size and self._waiting_bytes + size > self._max_bytes:
+            # a job larger than the whole bound is taken when it is alone, or it never would be
+            if size and self._waiting_bytes and self._waiting_bytes + size > self._max_bytes:
                 raise Overloaded("too much is waiting to be stored")
             self._waiting_bytes += size
             self._jobs.append((job, future, size))

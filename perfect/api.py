@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import logging
 import socket
 import threading
 import urllib.error
@@ -23,6 +24,8 @@ from typing import Any, Protocol
 from perfect.errors import BackendError, BackendRefused, BackendUnreachable
 from perfect.jsonable import snapshot
 from perfect.records import new_id
+
+log = logging.getLogger("perfect")
 
 REQUEST_TIMEOUT = 10.0  # s
 POLL_TIMEOUT = 35.0  # s; a poll is answered after 30 s at the latest
@@ -63,11 +66,11 @@ class UrllibTransport:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
-        self._open: set[http.client.HTTPConnection] = set()
-        self._closed = False
+        self.open: set[http.client.HTTPConnection] = set()  # those that wait for an answer
+        self.closed = False
         handlers: list[urllib.request.BaseHandler] = [
-            _TrackedHandler(self._open),
-            _TrackedSecureHandler(self._open),
+            _TrackedHandler(self),
+            _TrackedSecureHandler(self),
             _NoRedirect(),
         ]
         if _is_loopback(urllib.parse.urlsplit(self.base_url).hostname or ""):
@@ -77,12 +80,12 @@ class UrllibTransport:
     def send(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
     ) -> Response:
-        if self._closed:
+        if self.closed:
             raise BackendUnreachable("this client is closed")
-        request = urllib.request.Request(
-            self.base_url + path, data=body, headers=headers, method=method
-        )
         try:
+            request = urllib.request.Request(
+                self.base_url + path, data=body, headers=headers, method=method
+            )
             try:
                 answer = self._opener.open(request, timeout=timeout)
             except urllib.error.HTTPError as error:
@@ -98,8 +101,8 @@ class UrllibTransport:
             raise BackendUnreachable(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
-        self._closed = True
-        for connection in tuple(self._open):
+        self.closed = True
+        for connection in tuple(self.open):
             sock = connection.sock
             if sock is not None:
                 try:
@@ -120,37 +123,43 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _tracked(base: type[http.client.HTTPConnection], live: set[Any]) -> Any:
+def _tracked(base: type[http.client.HTTPConnection], transport: UrllibTransport) -> Any:
     """A connection class that notes its open sockets, so that a long poll can be broken off."""
 
     class Tracked(base):  # type: ignore[misc, valid-type]
         def connect(self) -> None:
-            live.add(self)
+            transport.open.add(self)
             super().connect()
+            if transport.closed:  # meanwhile
+                raise ConnectionAbortedError("this client is closed")
 
         def getresponse(self) -> http.client.HTTPResponse:
             try:
                 response: http.client.HTTPResponse = super().getresponse()
                 return response
             finally:
-                live.discard(self)
+                transport.open.discard(self)
+
+        def close(self) -> None:
+            transport.open.discard(self)
+            super().close()
 
     return Tracked
 
 
 class _TrackedHandler(urllib.request.HTTPHandler):
-    def __init__(self, live: set[Any]) -> None:
+    def __init__(self, transport: UrllibTransport) -> None:
         super().__init__()
-        self._connection = _tracked(http.client.HTTPConnection, live)
+        self._connection = _tracked(http.client.HTTPConnection, transport)
 
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self._connection, request)
 
 
 class _TrackedSecureHandler(urllib.request.HTTPSHandler):
-    def __init__(self, live: set[Any]) -> None:
+    def __init__(self, transport: UrllibTransport) -> None:
         super().__init__()
-        self._connection = _tracked(http.client.HTTPSConnection, live)
+        self._connection = _tracked(http.client.HTTPSConnection, transport)
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self._connection, request)
@@ -347,7 +356,10 @@ class PerfectAPIClient:
             except BackendError:
                 request = None
             if request is not None and self.execution_handler is not None:
-                self.execution_handler(request)
+                try:
+                    self.execution_handler(request)
+                except Exception:
+                    log.exception("perfect: the handler of execution requests failed")
             elif monotonic() - asked < SHORT_POLL:
                 self._stopped.wait(max(poll_interval, 0.05))
 
@@ -403,9 +415,10 @@ class MockPerfectClient(PerfectAPIClient):
 def encode(body: Any) -> bytes:
     """JSON bytes; whatever JSON can't hold is snapshotted first."""
     try:
-        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+        # Not ASCII escapes: those could spell lone surrogates, and take up to three times the room.
+        return json.dumps(body, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
-        return json.dumps(snapshot(body), separators=(",", ":")).encode()
+        return json.dumps(snapshot(body), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def quote(segment: str) -> str:

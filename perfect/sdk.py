@@ -209,9 +209,7 @@ def flow(
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError("func", function, "is a generator; let the flow return a list")
         definition = FlowDefinition(
-            name=check_name(
-                "name", getattr(function, "__name__", "") if given is None else given
-            ),
+            name=check_name("name", getattr(function, "__name__", "") if given is None else given),
             func=function,
             description=check_text("description", first_line(function.__doc__), description),
             tasks=[found.definition for found in tasks_of(function)],

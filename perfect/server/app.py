@@ -55,7 +55,7 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
-        separate_input_output_schemas=False,
+        redirect_slashes=False,
     )
     app.state.backend = backend
     answers.install(app)

@@ -273,6 +273,15 @@ def test_a_run_is_removed_with_all_that_belongs_to_it_when_it_is_over(peer: Peer
     peer.get(f"/api/runs/{run}").refused(404)
 
 
+def test_an_absurd_duration_can_be_shown(peer: Peer) -> None:
+    run = peer.begin(peer.register("absurd", "a")["id"])
+    peer.task(run, 0, "COMPLETED", durationMs=2**53).ok()
+    peer.complete(run, 1).ok()
+    task = peer.run(run)["tasks"][0]
+    assert task["durationMs"] == 2**53 and task["startTime"] == "1970-01-01T00:00:00.000Z"
+    peer.get("/api/statistics").ok()
+
+
 def test_a_learned_estimate_replaces_the_clients(peer: Peer) -> None:
     for duration in (100, 300):
         flow = peer.register("learning", {"name": "a", "estimatedTime": 9000}, "b")

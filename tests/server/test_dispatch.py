@@ -86,6 +86,14 @@ def test_a_session_gets_only_flows_it_registered(launch: Callable[..., Running])
     assert mine.poll(slots=1)["run_id"] == run
 
 
+def test_a_poll_that_waits_hears_of_flows_registered_meanwhile(backend: Running) -> None:
+    peer = backend.peer("c")
+    with polling(peer, slots=1) as answers:
+        _waiting(backend)
+        run = _trigger(backend.peer(), peer.register("registered later")["id"])
+    assert answers[0]["run_id"] == run
+
+
 def test_no_free_place_no_request(launch: Callable[..., Running]) -> None:
     peer = launch(poll=0.1).peer("c")
     run = _trigger(peer, peer.register("flow")["id"])

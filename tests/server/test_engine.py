@@ -147,6 +147,19 @@ def test_silence_fails_the_runs_of_that_session_only() -> None:
     assert _listen(liveness, clock, 1) == [("a", ["run of a"])]
 
 
+def test_the_next_look_is_due_when_somebody_may_have_fallen_silent() -> None:
+    clock = Clock()
+    liveness = Liveness(clock, silence=10)
+    assert liveness.soonest() == 10
+    for session in ("a", "b"):
+        liveness.seen(session, monitored=True)
+    liveness.started("a", "run")
+    clock.seconds += 4
+    assert liveness.soonest() == 6
+    clock.seconds += 40
+    assert liveness.soonest() == 0
+
+
 def test_there_is_no_silence_to_punish_before_the_first_heartbeat() -> None:
     clock = Clock()
     liveness = Liveness(clock, silence=10)

@@ -140,6 +140,7 @@ def test_one_bad_event_is_refused_by_itself(peer: Peer, run_id: str) -> None:
         _task(run_id, 0, started="now"),
         _task(run_id, 0, started=2**63),
         _task(run_id, 0, ended=-1),
+        _task(run_id, 0, started=253_402_300_800_000),
         _task(run_id, 0, estimate=1e300),
         _task(run_id, 0, weight=-1),
         _task(run_id, 0, crucial="yes"),
@@ -357,6 +358,23 @@ def test_huge_numbers_are_refused_one_by_one(peer: Peer, run_id: str) -> None:
     answer = peer.post("/api/ingest", f'{{"events": [{events}]}}'.encode())
     # the parser may refuse such a number altogether; then the client hears 400
     assert answer.status == 400 or len(answer.ok()["rejected"]) == 5
+
+
+def test_the_largest_numbers_that_are_taken_can_be_shown(peer: Peer, run_id: str) -> None:
+    late, most = 253_402_300_799_999, 2**53
+    events = [
+        {**_task(run_id, i, started=0, ended=late, estimate=most, weight=most), "t": late}
+        for i in range(1_100)
+    ]
+    running = _task(run_id, 1_100, "RUNNING", started=late, estimate=most)
+    assert peer.ingest(started(run_id, "huge", t=0), *events, running)["rejected"] == []
+    assert peer.run(run_id)["progress"] > 90
+    assert peer.ingest(ended(run_id, 1_101, "FAILED", t=late))["rejected"] == []
+    run = peer.run(run_id)
+    assert run["endTime"] == "9999-12-31T23:59:59.999Z" and run["durationMs"] == late
+    assert peer.get(run["reportPath"]).status == 200
+    stats = peer.get("/api/statistics/task-history/huge/t5").ok()["stats"]
+    assert stats["avgDurationMs"] == late
 
 
 def test_events_need_a_session(shared: Running, run_id: str) -> None:

@@ -7,8 +7,11 @@ import uuid
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started
@@ -337,6 +340,32 @@ def test_everything_works_below_a_base_path(
     for page in ("/", "/docs", f"/runs/{run_id}"):
         markup = _checked(peer.get(prefix + page).text)
         assert all(a.startswith("/tools/perfect/") or a == "data:," for a in markup.addresses)
+    assert peer.get("/tools/perfect").status == 200
     assert peer.get(f"{prefix}/style.css").status == 200
     assert peer.get(f"{prefix}/reports/{run_id}.html").status == 200
     assert peer.get(f"{prefix}/nothing").status == 404
+
+
+_TEXT = some.text(max_size=30) | some.integers(-(2**70), 2**70).map(str) | some.just("../x")
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=some.data())
+def test_whatever_is_asked_the_backend_does_not_fail(
+    shared: Running, data: some.DataObject
+) -> None:
+    peer = shared.peer()
+    paths = peer.get("/openapi.json").ok()["paths"]
+    path = data.draw(some.sampled_from(sorted(paths)))
+    method = data.draw(some.sampled_from(sorted(paths[path])))
+    parameters = paths[path][method].get("parameters", [])
+    query = {p["name"]: data.draw(_TEXT) for p in parameters if p["in"] == "query"}
+    address = re.sub(r"\{\w+\}", lambda _: quote(data.draw(_TEXT), safe=""), path)
+    answer = peer.send(
+        method.upper(),
+        f"{address}?{urlencode(query)}",
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status in (200, 400, 404, 405, 409), (method, address, query, answer.body)
+    if answer.status != 200:
+        answer.refused(answer.status)

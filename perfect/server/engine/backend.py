@@ -30,6 +30,7 @@ from perfect.server.store import (
 
 _log = logging.getLogger(__name__)
 
+_SHORTEST_SWEEP = 0.01
 # seconds in which a connection that is being closed is given the time to say so
 _LAST_LOOK = 0.005
 
@@ -219,19 +220,24 @@ class Backend:
 
     def _call(self, flow_id: str) -> None:
         """Wake a poller, from whatever thread."""
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self.waiting.call, flow_id)
+        self._soon(self.waiting.call, flow_id)
 
     def _learn(self, session: str, flow_id: str) -> None:
         """A session has one more flow; from whatever thread."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.waiting.learn, session, flow_id)
+        self._soon(self.waiting.learn, session, flow_id)
+
+    def _soon(self, callback: Callable[..., None], *args: str) -> None:
+        """Call on the event loop, unless it is closed: then nobody waits any more."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback, *args)
 
     async def _sweep_regularly(self) -> None:
         while True:
-            await asyncio.sleep(self.settings.sweep)
+            # looked at in time, so that a client that was killed is not missed a moment longer than promised
+            await asyncio.sleep(
+                max(_SHORTEST_SWEEP, min(self.settings.sweep, self.liveness.soonest()))
+            )
             try:
                 await self._sweep()
             except (Overloaded, StoreFailed) as error:

@@ -169,7 +169,7 @@ def _write(
     duration = given.get("duration")
     started = ended = None
     if state is not TaskState.PENDING and before.started is None:
-        started = now - (duration or 0) if state in TERMINAL else now
+        started = max(0, now - (duration or 0)) if state in TERMINAL else now
     if state in TERMINAL:
         ended = now
         if duration is None:

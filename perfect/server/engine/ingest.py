@@ -192,7 +192,7 @@ class _Batch:
 
     def _time(self, event: dict[str, Any]) -> int:
         at = event.get("t")
-        return self._now if at is None else values.whole("t", at)
+        return self._now if at is None else values.moment("t", at)
 
     def _task(self, run: RunRecord, event: dict[str, Any]) -> None:
         get = event.get
@@ -212,9 +212,9 @@ class _Batch:
             raise Invalid(f"attempt={shown(attempt)}: is not a positive integer")
         started, ended, duration = get("started"), get("ended"), None
         if started is not None:
-            started = values.whole("started", started)
+            started = values.moment("started", started)
         if ended is not None:
-            ended = values.whole("ended", ended) if code == book.DONE else None
+            ended = values.moment("ended", ended) if code == book.DONE else None
             if ended is not None and started is not None:
                 duration = ended - started if ended > started else 0
         estimate, weight, crucial = get("estimate"), get("weight"), get("crucial")
@@ -327,7 +327,7 @@ class _Batch:
             stream = "stdout"
         if level is not None and (level.__class__ is not str or len(level) > _LONGEST_LEVEL):
             raise Invalid(f"level={shown(level)}: is not the name of a level")
-        at = self._now if at is None else values.whole("t", at)
+        at = self._now if at is None else values.moment("t", at)
         if "\x00" in line:
             line = line.replace("\x00", "␀")
         if len(line) * 4 > self._limits.log_line:

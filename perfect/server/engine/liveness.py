@@ -81,6 +81,15 @@ class Liveness:
         with self._lock:
             return list(self._sessions)
 
+    def soonest(self) -> float:
+        """Seconds until a session might have been silent for too long, at most the silence limit."""
+        now = self._clock.monotonic()
+        with self._lock:
+            seen = [
+                known.seen for known in self._sessions.values() if known.runs and known.monitored
+            ]
+        return max(0.0, min(seen, default=now) + self._silence - now)
+
     def silent(self) -> list[tuple[str, list[str]]]:
         """Sessions that have been silent for too long, with their active runs; to be asked regularly.
 

@@ -12,6 +12,7 @@ from perfect.states import TaskState
 
 # beyond this a JSON number is no longer exact everywhere, and a column of 64 bits not far away
 MAX_NUMBER = 2**53
+MAX_TIME = 253_402_300_799_999
 
 
 def text(field: str, value: Any, longest: int) -> str:
@@ -38,6 +39,11 @@ def whole(field: str, value: Any, highest: int = MAX_NUMBER) -> int:
     if not 0 <= value <= highest:
         raise Invalid(f"{field}={shown(value)}: is outside 0-{highest}")
     return int(value)
+
+
+def moment(field: str, value: Any) -> int:
+    """A time in ms since the epoch, up to the year 9999."""
+    return whole(field, value, MAX_TIME)
 
 
 def number(field: str, value: Any, highest: float = MAX_NUMBER) -> float:

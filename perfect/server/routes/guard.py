@@ -50,7 +50,10 @@ class Guard:
             return
         refused = self._refusal(scope["method"], Headers(scope=scope))
         # a proxy may hand on the base path or strip it: routes are found either way
-        scope["root_path"] = self._settings.base_path
+        base = self._settings.base_path
+        scope["root_path"] = base
+        if base and scope["path"] == base:
+            scope["path"] = f"{base}/"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -202,7 +202,8 @@ def sums(connection: Connection, run_keys: Sequence[int]) -> list[Row[Any]]:
             func.count().label("tasks"),
             func.count(task.c.weight).label("weighted"),
             func.sum(task.c.weight).label("weight"),
-            func.sum(task.c.estimate).label("estimate"),
+            # as floats: so many large integers would overflow
+            func.sum(task.c.estimate * 1.0).label("estimate"),
             func.sum(done).label("done"),
             func.sum(task.c.weight * done).label("weight_done"),
             func.sum(task.c.estimate * done).label("estimate_done"),
@@ -219,7 +220,7 @@ def running(connection: Connection, run_keys: Sequence[int]) -> list[TaskRow]:
     return list(connection.execute(query))
 
 
-def durations(connection: Connection, run_key: int) -> list[tuple[str, int, int, float, int]]:
+def durations(connection: Connection, run_key: int) -> list[tuple[str, int, float, float, int]]:
     """Per name of the completed tasks: name, how many, sum of durations, of their squares, and the longest.
 
     Tasks whose result came from a cache, or that only stand for the tasks they were mapped to, did no work.
@@ -229,7 +230,7 @@ def durations(connection: Connection, run_key: int) -> list[tuple[str, int, int,
         select(
             task.c.name,
             func.count(),
-            func.sum(task.c.duration),
+            func.sum(task.c.duration * 1.0),
             func.sum(task.c.duration * 1.0 * task.c.duration),
             func.max(task.c.duration),
         )

@@ -165,15 +165,17 @@ class Backend:
         offered = None
         try:
             if waiter.free:
-                # entered first: a flow that is registered meanwhile is not overlooked
-                waiter.flows |= await asyncio.to_thread(self._flows, speaker.session)
+                # entered first: a flow that is registered meanwhile is not overlooked, nor written over
+                known = await asyncio.to_thread(self._flows, speaker.session)
+                waiter.flows |= known
             while not leaving.done():
                 waiter.wake.clear()
                 if waiter.flows:
                     offered = await self._offer(speaker, leased=slots is not None)
-                    if offered is not None and slots is None:
-                        # handed over means started, so make sure that the poller has not just left
-                        await asyncio.wait((leaving,), timeout=_LAST_LOOK)
+                    if offered is not None:
+                        # Has the poller just left? Where handed over means started, look closely; a lease that
+                        # nobody claims comes back.
+                        await asyncio.wait((leaving,), timeout=_LAST_LOOK if slots is None else 0)
                 if offered is not None or self.waiting.closed:
                     break
                 waking = asyncio.ensure_future(waiter.wake.wait())

@@ -123,10 +123,23 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer that lets go of its socket also when it breaks off at the start, which http.client forgets."""
+
+    def begin(self) -> None:
+        try:
+            super().begin()
+        except BaseException:
+            self.close()
+            raise
+
+
 def _tracked(base: type[http.client.HTTPConnection], transport: UrllibTransport) -> Any:
     """A connection class that notes its open sockets, so that a long poll can be broken off."""
 
     class Tracked(base):  # type: ignore[misc, valid-type]
+        response_class = _Response
+
         def connect(self) -> None:
             transport.open.add(self)
             super().connect()

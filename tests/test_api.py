@@ -25,7 +25,7 @@ from perfect.api import (
     quote,
 )
 from perfect.delivery import shake_hands
-from perfect.errors import BackendError, BackendRefused, BackendUnreachable
+from perfect.errors import BackendRefused, BackendUnreachable
 from perfect.states import TaskState
 from tests.standins.documented_backend import DocumentedBackend
 
@@ -264,11 +264,9 @@ def test_refusals_and_redirects(answer: bytes, status: int, says: str) -> None:
     """A redirect would carry the token elsewhere."""
     with server(answer, http_answer(b'{"followed": true}')) as (url, got):
         client = PerfectAPIClient(url, api_key="secret")
-        with pytest.raises(BackendError) as caught:
+        with pytest.raises(BackendRefused) as caught:
             client.request("POST", "/x", {"a": 1})
-        if "[" not in answer.decode("latin-1")[:80] or status != 308:
-            assert isinstance(caught.value, BackendRefused)
-            assert caught.value.status == status and says in str(caught.value)
+        assert caught.value.status == status and says in str(caught.value)
         assert len(got) == 1
         client.send_heartbeat()  # lets the server end
 
@@ -397,10 +395,10 @@ def test_connections_are_not_kept() -> None:
         transport = UrllibTransport(url)
         for _ in range(5):
             transport.send("GET", "/x", None, {}, 5)
-    assert len(tuple(transport._open)) == 0
+    assert len(tuple(transport.open)) == 0
     with pytest.raises(BackendUnreachable):
         transport.send("GET", "/x", None, {}, 5)  # refused
-    assert len(tuple(transport._open)) == 0
+    assert len(tuple(transport.open)) == 0
 
 
 def test_one_client_serves_many_threads(

@@ -516,8 +516,7 @@ def test_stack_info_is_captured(logger: logging.Logger) -> None:
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_loggings_own_affair() -> None:
-    done = script(
-        """
+    done = script("""
         import logging
         from perfect import flow
         from perfect.testing import recorder
@@ -529,8 +528,7 @@ def test_a_message_that_does_not_fit_its_arguments_is_loggings_own_affair() -> N
 
         run()
         assert recorder().run.logs == ["goes on"]
-        """
-    )
+        """)
     assert (done.returncode, done.stdout) == (0, "goes on\n")
     assert "--- Logging error ---" in done.stderr and "not str" in done.stderr
 
@@ -784,6 +782,48 @@ def test_a_terminal_shows_the_running_task_and_is_clean_afterwards() -> None:
     drawn, _, rest = shown.rpartition("a line of the task\r\n")
     assert drawn.endswith(ERASE)  # the line gave way to the print
     assert rest.rpartition(ERASE)[2] == "after\r\n" or rest == "after\r\n"
+
+
+def test_a_terminal_that_goes_away_does_not_fail_the_flow() -> None:
+    master, slave = pty.openpty()
+    text = """
+        import sys, threading
+        from perfect import flow, task, terminal
+        from perfect.testing import recorder
+
+        @task(estimated_time=60_000)
+        def step():
+            with terminal.lock:
+                line = terminal._line
+            while not line.shown:
+                threading.Event().wait(0.01)
+            print("shown", flush=True)
+            sys.stdin.readline()  # the terminal is closed meanwhile
+            print("after")
+
+        @flow
+        def run():
+            step()
+
+        run()
+        assert recorder().run.logs == ["shown", "after"]
+        assert not terminal.is_live() and not isinstance(sys.stdout, type(None))
+        print(type(sys.stdout).__name__)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", textwrap.dedent(text)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        text=True,
+        env={**os.environ, "PERFECT_MOCK": "1", "PYTHONPATH": os.getcwd(), "TERM": "xterm"},
+    )
+    os.close(slave)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "shown\n"
+    os.close(master)
+    out, _ = process.communicate("go on\n", timeout=30)
+    assert (process.returncode, out) == (0, "after\nTextIOWrapper\n")
 
 
 def test_no_line_where_stderr_is_no_terminal() -> None:

@@ -270,7 +270,7 @@ class Sender:
                 if self.reporter is None:
                     self.reporter = shake_hands(self.client)
                     self._succeeded()
-                if self._records:
+                if self._records or self.reporter.pending:
                     self.reporter.deliver(self._records)
                     self._succeeded()
                 wait = self.reporter.tick()
@@ -297,7 +297,8 @@ class Sender:
 
     def _take(self, wait: float | None) -> None:
         """Gather what stands in the queue; with nothing in hand, block up to `wait` s for it."""
-        if not self._records and not self._marks:
+        unsettled = self.reporter is not None and self.reporter.pending
+        if not self._records and not self._marks and not unsettled:
             try:
                 self._sort(self._outbox.get(timeout=wait))
             except Empty:

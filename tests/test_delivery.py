@@ -260,6 +260,44 @@ def test_what_is_left_at_the_end_is_counted() -> None:
     assert sender.close(0.5) == 5
 
 
+def test_the_last_batch_is_tried_again_by_itself() -> None:
+    """Nothing new comes that could push it along."""
+    native = Native()
+    times = iter(range(100))
+
+    def flaky(events: list[dict[str, Any]]) -> Any:
+        if next(times) < 2:
+            raise BackendUnreachable("no answer")
+        return {"success": True}
+
+    native.answer = flaky
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    sender = Sender(PerfectAPIClient(transport=native), outbox)
+    outbox.put(LogLine("run", None, "stdout", "INFO", "the last line", 0.0))
+    native.wait_for(lambda: native.batches)
+    assert [event["text"] for event in native.events] == ["the last line"]
+    assert sender.close(5) == 0
+
+
+def test_closing_tries_what_failed_again() -> None:
+    native = Native()
+    failed = threading.Event()
+
+    def once(events: list[dict[str, Any]]) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise BackendUnreachable("no answer")
+        return {"success": True}
+
+    native.answer = once
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    sender = Sender(PerfectAPIClient(transport=native), outbox)
+    outbox.put(LogLine("run", None, "stdout", "INFO", "the last line", 0.0))
+    assert failed.wait(5)
+    assert sender.close(5) == 0
+    assert [event["text"] for event in native.events] == ["the last line"]
+
+
 def test_nothing_is_left_when_everything_was_delivered() -> None:
     native = Native()
     outbox: SimpleQueue[Any] = SimpleQueue()

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from perfect import capture, context, testing
+from perfect import capture, context, terminal, testing
 from perfect.errors import ConfigurationError
-from perfect.sdk import LogCapture, flow, propagate, task
+from perfect.sdk import LogCapture, Progress, flow, propagate, task
 from perfect.testing import RecordedRun
 
 
@@ -784,46 +784,57 @@ def test_a_terminal_shows_the_running_task_and_is_clean_afterwards() -> None:
     assert rest.rpartition(ERASE)[2] == "after\r\n" or rest == "after\r\n"
 
 
-def test_a_terminal_that_goes_away_does_not_fail_the_flow() -> None:
-    master, slave = pty.openpty()
-    text = """
-        import sys, threading
-        from perfect import flow, task, terminal
-        from perfect.testing import recorder
+class Terminal(io.StringIO):
+    """A terminal that may go away."""
 
-        @task(estimated_time=60_000)
-        def step():
-            with terminal.lock:
-                line = terminal._line
-            while not line.shown:
-                threading.Event().wait(0.01)
-            print("shown", flush=True)
-            sys.stdin.readline()  # the terminal is closed meanwhile
-            print("after")
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = False
+        self.tried = threading.Event()
 
-        @flow
-        def run():
-            step()
+    def isatty(self) -> bool:
+        return True
 
-        run()
-        assert recorder().run.logs == ["shown", "after"]
-        assert not terminal.is_live() and not isinstance(sys.stdout, type(None))
-        print(type(sys.stdout).__name__)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-c", textwrap.dedent(text)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        text=True,
-        env={**os.environ, "PERFECT_MOCK": "1", "PYTHONPATH": os.getcwd(), "TERM": "xterm"},
-    )
-    os.close(slave)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "shown\n"
-    os.close(master)
-    out, _ = process.communicate("go on\n", timeout=30)
-    assert (process.returncode, out) == (0, "after\nTextIOWrapper\n")
+    def fileno(self) -> int:
+        raise OSError("no descriptor")
+
+    def write(self, text: str) -> int:
+        self.tried.set()
+        if self.gone:
+            raise OSError("the terminal is gone")
+        return super().write(text)
+
+
+def test_a_terminal_that_goes_away_does_not_fail_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "__stderr__", shown)
+
+    def body() -> None:
+        assert shown.tried.wait(10)  # the line is drawn
+        shown.gone = True
+        print("still here")
+
+    run = in_task(body)
+    assert (run.state, run.logs) == ("COMPLETED", ["still here"])
+    assert not terminal.is_live()
+
+
+def test_a_line_that_comes_too_late_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ticker may be about to draw when the last run ends."""
+    shown = Terminal()
+    monkeypatch.setattr(sys, "__stderr__", shown)
+    progress = Progress("id", "flow", 0, "task", 50, 1.0)
+    terminal.attach()
+    line = terminal._line
+    assert line is not None
+    line.draw(progress)
+    assert "flow · task" in shown.getvalue() and " 50 %" in shown.getvalue()
+    terminal.detach()
+    ended = shown.getvalue()
+    assert ended.endswith(ERASE)
+    line._last = 0.0
+    line.draw(progress)
+    assert shown.getvalue() == ended
 
 
 def test_no_line_where_stderr_is_no_terminal() -> None:

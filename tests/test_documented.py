@@ -246,6 +246,16 @@ def test_a_table_of_5_mb_is_shrunk(backend: DocumentedBackend) -> None:
     assert f"[table cut: {len(kept)} of 50000 rows]" in result["note"]
 
 
+@pytest.mark.parametrize("size", [80_000, 89_900, 95_000, 99_900, 100_500, 115_000, 130_000])
+def test_a_table_about_as_large_as_the_limit_arrives(backend: DocumentedBackend, size: int) -> None:
+    rows = [{"text": "x" * 987}] * (size // 1000)
+    edge = task(name="edge")(lambda: TaskResult(True, "", rows))
+    flow(name="large")(lambda: edge())()
+    delivered()
+    assert tasks(backend.runs[0]) == [("edge", "COMPLETED")]
+    assert not [request for request in backend.journal if request.status == 413]
+
+
 @pytest.mark.parametrize("letter", ["x", "é", "😀", "\x00"])
 def test_a_long_note_is_cut(backend: DocumentedBackend, letter: str) -> None:
     table = [{"column": letter * 500}] * 200

@@ -22,12 +22,14 @@ from perfect.errors import (
     NotFound,
     PerfectError,
 )
-from perfect.executor import describe
+from perfect.failures import describe
 from perfect.loading import load_flows, load_module
-from perfect.show import Table, ago, seconds_between, show_state
+from perfect.show import Table, ago, ago_seconds, seconds_between, show_state
 from perfect.states import TaskState
 
 FOLLOW = 0.5  # s between two looks at a log that is followed
+CONNECT_TIMEOUT = 10.0  # s
+FLUSH_TIMEOUT = 600.0  # s
 MOST_LINES = 1000  # lines in one request
 
 
@@ -119,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     logs = command("logs", "Print a run's log.", _logs)
     logs.add_argument("run", metavar="RUN", help="the run's id, or the beginning of it")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+
+    outbox = command("outbox", "Show what waits for delivery on this machine.", _outbox)
+    outbox.add_argument("--flush", action="store_true", help="deliver it now")
 
     backend = command("backend", "Select what flows report to.", _backend)
     backend.add_argument("kind", choices=("server", "mock"))
@@ -316,6 +321,34 @@ def _find_run(client: PerfectAPIClient, wanted: str) -> Any:
     if len(found) != 1:
         raise NotFound("run", wanted, f"{len(found)} runs begin like that" if found else "")
     return found[0]
+
+
+# --- what waits here ----------------------------------------------------------------------------
+
+
+def _outbox(options: argparse.Namespace) -> int:
+    from perfect.spool import spools  # sqlite3, which no other command needs
+
+    home = _settings().home
+    code = 0
+    if options.flush:
+        for url in sorted({left.backend_url for left in spools(home) if not left.busy}):
+            with session.temporary(backend_url=url, mock=False) as connection:
+                if not (connection.connect(CONNECT_TIMEOUT) and connection.flush(FLUSH_TIMEOUT)):
+                    code = _complain(f"{url} does not take what waits for it")
+    table = Table("SESSION", "BACKEND", "CLIENT", "EVENTS", "KIB", "WRITTEN", "STATE")
+    for left in spools(home):
+        table.add(
+            left.session,
+            left.backend_url,
+            left.client_id,
+            str(left.events),
+            str(left.size >> 10),
+            ago_seconds(left.age),
+            "in use" if left.busy else "waiting",
+        )
+    table.print("Nothing waits for delivery.")
+    return code
 
 
 # --- shared ---------------------------------------------------------------------------------------

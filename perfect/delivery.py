@@ -1,58 +1,88 @@
 """From the outbox to the backend: one sender thread, whatever the backend understands.
 
-The flow's threads only ever put records into a queue. The sender takes what has gathered while the
-last request was under way: no fixed delay, so a lone event leaves at once and batches grow under
-load. What the backend has not acknowledged is kept and sent again.
+The flow's threads only ever put records into a queue. The sender takes what has gathered while the last
+request was under way: no fixed delay, so a lone event leaves at once and batches grow under load. An event
+stays in the backlog until the backend has answered that it is committed. While the backend does not answer,
+the backlog is written to disk at least every 200 ms; the requests themselves are carried by a second thread,
+so that a hanging one does not keep the sender from that.
 """
 
 from __future__ import annotations
 
-import gzip
 import logging
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep, time
-from typing import Any, Protocol
+from time import monotonic, sleep
+from typing import Any, NamedTuple, Protocol
 
-from perfect.api import PerfectAPIClient, encode
-from perfect.context import Detached, current
-from perfect.documented import DocumentedReporter, register
+from perfect.api import PerfectAPIClient
+from perfect.backlog import Backlog
+from perfect.documented import DocumentedReporter
 from perfect.errors import BackendError, BackendRefused
-from perfect.jsonable import clean
-from perfect.records import LogLine, Registration, TaskRun
+from perfect.events import Encoder, Event
+from perfect.native import NativeReporter
+from perfect.records import Registration
+from perfect.redaction import Redactor
+from perfect.settings import Settings
+from perfect.spool import Spool, SpoolFailed, orphans
+from perfect.threads import Carrier, spawn
 
 log = logging.getLogger("perfect")
 
-MOST_EVENTS = 4000  # in one request
-GZIP_FROM = 8 << 10  # bytes; below it, compressing costs more than it saves
-LARGEST_BODY = 12 << 20  # bytes; the protocol's default limit is 16 MiB
-LONGEST_LINE = 64 << 10  # bytes
+MOST_EVENTS = 8000  # in one request
+LARGEST_BATCH = 4 << 20  # bytes in one request, unless a single event has more
+HOT = 1000  # records gathered at once that tell of a busy flow
+ENOUGH = 80_000  # records; flows are slowed from 100,000 on (session.CROWDED)
+REST = 9  # times as long as the encoding took: a tenth of the processor is the sender's
+LONGEST_REST = 0.2  # s
+SPILL_EVERY = 0.2  # s: no older than this is what a SIGKILL may take while the backend is away
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # s, between attempts
 REFUSED_WAIT = 15.0  # s, after 401 or 403: somebody has to act first
 HEARTBEAT = 3.0  # s
+SPOOL_TIME = 2.0  # s that writing the rest to disk may take at the end
+
+NewClient = Callable[[str], PerfectAPIClient]  # for a session's id
 
 
 class Reporter(Protocol):
-    """Sends records in one of the two protocols."""
+    """Sends events in one of the two protocols. Used by one thread at a time.
+
+    Attributes:
+        native: whether any request is a sign of life to the backend.
+        settled: the number up to which everything is done with, also when `send` has raised.
+    """
 
     native: bool
+    settled: int
 
-    @property
-    def pending(self) -> int:
-        """How many events it holds that are not acknowledged."""
-
-    def deliver(self, records: deque[Any]) -> None:
-        """Send from the left, removing what the backend has taken for good.
+    def send(self, events: list[Event]) -> None:
+        """Send events, oldest first.
 
         Raises:
-            BackendError: something could not be sent now; what is left is to be tried again.
+            BackendError: some could not be sent now; those after `settled` are to be tried again.
         """
 
-    def tick(self) -> float | None:
-        """Do what time asks for; return s until the next tick, or None when nothing is due."""
+    def register(self, flow: dict[str, Any]) -> None:
+        """Tell the backend of a flow that this process serves.
+
+        Raises:
+            BackendError: it could not be told now.
+        """
+
+    def notes(self) -> dict[str, str]:
+        """What another process needs to go on with the runs that are under way."""
+
+    def recall(self, notes: dict[str, str]) -> None:
+        """Take up another process's notes."""
+
+    def tick(self) -> None:
+        """Tell the progress of running tasks, where the backend wants to be told."""
+
+    def next_tick(self) -> float | None:
+        """s until `tick` is due, or None."""
 
 
 class Flush:
@@ -60,261 +90,295 @@ class Flush:
 
     def __init__(self) -> None:
         self.done = threading.Event()
+        self.seq = 0
 
 
-class NativeReporter:
-    """Batches of events with sequence numbers to ``POST /api/ingest`` (PROTOCOL part 4)."""
-
-    native = True
-
-    def __init__(self, client: PerfectAPIClient) -> None:
-        self._client = client
-        self._seq = 0
-        self._events: list[dict[str, Any]] = []  # numbered, not yet acknowledged
-        self.rejected = 0
-
-    @property
-    def pending(self) -> int:
-        return len(self._events)
-
-    def deliver(self, records: deque[Any]) -> None:
-        while records or self._events:
-            if records and not self._events and type(records[0]) is Registration:
-                register(self._client, records[0].flow)
-                records.popleft()
-                continue
-            # A batch keeps its numbers until it is acknowledged, so that a repeat is recognised.
-            if not self._events:
-                while records and len(self._events) < MOST_EVENTS:
-                    if type(records[0]) is Registration:
-                        break
-                    event = native_event(records.popleft())
-                    if event is not None:
-                        self._seq += 1
-                        event["seq"] = self._seq
-                        self._events.append(event)
-            self._post(self._events)
-            self._events = []
-
-    def _post(self, events: list[dict[str, Any]]) -> None:
-        if not events:
-            return
-        body = encode({"events": events})
-        if len(body) > LARGEST_BODY and len(events) > 1:
-            return self._halve(events)
-        if len(body) >= GZIP_FROM:
-            body = gzip.compress(body, 1)
-        try:
-            answer = self._client.request("POST", "/api/ingest", body)
-        except BackendRefused as refusal:
-            if refusal.status not in (400, 413, 422):
-                raise
-            if len(events) > 1:  # find the one it is about
-                return self._halve(events)
-            self._reject(events[0], refusal.error)
-            return
-        rejected = answer.get("rejected") if isinstance(answer, dict) else None
-        for entry in rejected if isinstance(rejected, list) else ():
-            if isinstance(entry, dict):
-                self._reject(entry, str(entry.get("error")))
-
-    def _halve(self, events: list[dict[str, Any]]) -> None:
-        middle = len(events) // 2
-        for half in (events[:middle], events[middle:]):
-            self._post(half)
-
-    def _reject(self, entry: dict[str, Any], reason: str) -> None:
-        self.rejected += 1
-        if self.rejected <= 5:
-            log.warning("the backend refused event %s: %s", entry.get("seq"), reason)
-
-    def tick(self) -> float | None:
-        return None
-
-
-def native_event(record: Any) -> dict[str, Any] | None:
-    """A record as its event, without `seq`; None when it says nothing new."""
-    if type(record) is LogLine:
-        return {
-            "type": "log",
-            "run": record.run,
-            "t": _ms(record.time),
-            "index": record.task_index,
-            "stream": record.stream,
-            "level": record.level,
-            "text": cut_line(record.text),
-        }
-    if type(record) is TaskRun:
-        return _task_event(record)
-    if not record.announced:
-        record.announced = True
-        return {
-            "type": "run.started",
-            "run": record.id,
-            "t": _ms(record.started),
-            "flow": record.flow,
-            "configuration": record.configuration,
-            "parameters": record.parameters,
-            "parent": record.parent,
-            "trigger": record.trigger,
-        }
-    return {
-        "type": "run.ended",
-        "run": record.id,
-        "t": _ms(record.ended),
-        "state": record.state,
-        "task_count": record.task_count,
-        "error": record.error,
-        "reason": record.reason,
-    }
-
-
-def _task_event(record: TaskRun) -> dict[str, Any] | None:
-    state = record.state
-    if record.told is not None and record.told.is_terminal:
-        return None
-    record.told = state
-    task = record.task
-    started = _ms(record.started)
-    event: dict[str, Any] = {
-        "type": "task",
-        "run": record.run.id,
-        "t": started,
-        "index": record.index,
-        "name": task.name,
-        "state": state,
-        "attempt": record.attempt,
-        "started": started,
-        "estimate": task.estimated_time,
-        "crucial": task.crucial_pass,
-    }
-    if task.weight is not None:
-        event["weight"] = task.weight
-    if record.ended is not None and state.is_terminal:
-        # The wall clock may have been set back meanwhile.
-        event["ended"] = event["t"] = max(started, _ms(record.ended))
-    if record.progress is not None:
-        event["progress"] = round(record.progress * 100, 2)
-    if record.result is not None:
-        event["result"] = record.result
-    if record.error is not None:
-        event["error"] = record.error
-    if record.reason is not None:
-        event["reason"] = record.reason
-    return event
-
-
-def _ms(seconds: float | None) -> int:
-    return int((time() if seconds is None else seconds) * 1000)
-
-
-def cut_line(text: str) -> str:
-    """A log line as it may travel: valid UTF-8 and at most 64 KiB, with a marker where it was cut."""
-    if len(text) * 4 <= LONGEST_LINE:
-        return clean(text)
-    data = text.encode("utf-8", "replace")
-    if len(data) <= LONGEST_LINE:
-        return data.decode()
-    kept = data[: LONGEST_LINE - 64]
-    return f"{kept.decode('utf-8', 'ignore')}… [cut, {len(data) - len(kept)} bytes]"
+class Stopped(Exception):
+    """The time for delivering is over."""
 
 
 class Sender:
     """The thread between outbox and backend.
 
     Args:
-        client: how to reach the backend.
+        settings: the client's.
+        session: this session's id.
         outbox: what the flows put records into; `Flush` marks may stand among them.
+        new_client: makes a client that speaks for a session.
+
+    Attributes:
+        reporter: None until the handshake has settled the protocol.
+        last_success: monotonic s of the last answer that said yes; 0 if there was none.
     """
 
-    def __init__(self, client: PerfectAPIClient, outbox: SimpleQueue[Any]) -> None:
-        self.client = client
-        self.reporter: Reporter | None = None  # None until the handshake has settled the protocol
-        self.last_success = 0.0  # monotonic s of the last answer that said yes
+    def __init__(
+        self, settings: Settings, session: str, outbox: SimpleQueue[Any], new_client: NewClient
+    ) -> None:
+        self.client = new_client(session)
+        self.reporter: Reporter | None = None
+        self.last_success = 0.0
+        self.reached = threading.Event()  # set when the protocol is settled
+        self._settings = settings
+        self._session = session
         self._outbox = outbox
-        self._records: deque[Any] = deque()
-        self._marks: list[Flush] = []
+        self._new_client = new_client
+        self._encoder = Encoder(Redactor(settings.redact))
+        self._backlog = Backlog(self._open_spool, settings.memory_limit)
+        self._registrations: deque[dict[str, Any]] = deque()
+        self._marks: deque[Flush] = deque()
+        self._orphans: Iterator[Spool] | None = None  # what dead processes left, while gone through
+        self._orphan: _Orphan | None = None  # the one being delivered
+        self._rest_until = 0.0  # monotonic s
         self._failures = 0  # in a row
         self._warned: set[str] = set()
         self._closing = threading.Event()
         self._give_up_at = float("inf")  # monotonic s
+        self._kept = 0  # events on disk at the end
+        self._carrier = Carrier()
         self.thread = spawn("perfect-sender", self._run)
 
     # --- asked for by other threads ------------------------------------------------------
 
+    def connect(self, timeout: float) -> bool:
+        """Wait until the backend has answered; False if `timeout` s were not enough."""
+        self._outbox.put(Flush())
+        return self.reached.wait(timeout)
+
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put before is delivered; False if `timeout` s were not enough."""
+        """Wait until all that was put before is delivered; False if `timeout` s were not enough.
+
+        When there is nothing to deliver, it waits for what dead processes have left to be delivered.
+        """
         mark = Flush()
         self._outbox.put(mark)
         return mark.done.wait(timeout)
 
-    def close(self, timeout: float) -> int:
-        """Deliver what can be delivered within `timeout` s and return how many records are left.
+    def close(self, timeout: float) -> tuple[int, int]:
+        """Deliver what can be delivered within `timeout` s, and keep the rest on disk.
 
         A backend that was never there is tried once more, not waited for.
+
+        Returns:
+            How many events were kept on disk, and how many were lost.
         """
         self._give_up_at = monotonic() + timeout
         self._closing.set()
         self._outbox.put(Flush())
-        self.thread.join(timeout)
-        unsettled = self.reporter.pending if self.reporter is not None else 0
-        return len(self._records) + self._outbox.qsize() + unsettled
+        self.thread.join(timeout + SPOOL_TIME)
+        lost = self._backlog.in_memory + self._outbox.qsize() + self._backlog.given_up
+        return self._kept, lost
+
+    def forget_lock(self) -> None:
+        """In a forked child: the spool is the parent's."""
+        self._backlog.forget_lock()
 
     # --- the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        wait: float | None = None
-        while True:
-            self._take(wait)
-            try:
-                if self.reporter is None:
-                    self.reporter = shake_hands(self.client)
-                    self._succeeded()
-                if self._records or self.reporter.pending:
-                    self.reporter.deliver(self._records)
-                    self._succeeded()
-                wait = self.reporter.tick()
-            except Exception as error:
-                if not isinstance(error, BackendError):
-                    # A record or an answer nobody thought of must not end the delivery of the rest.
-                    log.exception("perfect: a record could not be sent and is given up")
-                    if self._records:
-                        self._records.popleft()
-                    continue
-                pause = self._failed(error)
-                if self._closing.is_set():
-                    if not self.last_success or monotonic() + FIRST_WAIT > self._give_up_at:
-                        return
-                    sleep(min(pause, FIRST_WAIT))
-                else:
-                    self._closing.wait(pause)
-                continue
-            for mark in self._marks:
-                mark.done.set()
-            self._marks.clear()
-            if self._closing.is_set() and self._outbox.empty():
-                return
+        try:
+            while not (self._closing.is_set() and self._is_idle()):
+                try:
+                    self._step()
+                except BackendError as error:
+                    self._stay_away(self._failed(error))
+        except Stopped:
+            pass
+        except Exception:
+            log.exception("perfect: the delivery has failed; what is left is kept on disk")
+        self._gather()
+        self._spill()
+        self._kept = len(self._backlog) - self._backlog.in_memory
+        self._backlog.close()
+        self._close_orphan()
+        self._carrier.close()
 
-    def _take(self, wait: float | None) -> None:
-        """Gather what stands in the queue; with nothing in hand, block up to `wait` s for it."""
-        unsettled = self.reporter is not None and self.reporter.pending
-        if not self._records and not self._marks and not unsettled:
-            try:
-                self._sort(self._outbox.get(timeout=wait))
-            except Empty:
-                return
-        for _ in range(self._outbox.qsize()):
-            self._sort(self._outbox.get())
+    def _is_idle(self) -> bool:
+        waiting = len(self._backlog) or self._registrations or not self._outbox.empty()
+        return not (waiting or self._orphans or self._orphan)
 
-    def _sort(self, entry: Any) -> None:
-        if type(entry) is Flush:
-            self._marks.append(entry)
+    def _step(self) -> None:
+        """Do the next thing there is to do, or wait for one."""
+        if self.reporter is None:
+            self._wait(None)
+            if self._is_idle() and not self._marks:
+                return
+            self.reporter = self._carry(lambda: shake_hands(self.client))
+            self._succeeded()
+            self.reached.set()
+            self._look_for_orphans()
+        reporter = self.reporter
+        self._rest()
+        self._gather()
+        if self._registrations:
+            flow = self._registrations[0]
+            self._carry(lambda: reporter.register(flow))
+            self._registrations.popleft()
+            self._succeeded()
+        elif len(self._backlog):
+            events = self._backlog.head(MOST_EVENTS, LARGEST_BATCH)
+            try:
+                self._carry(lambda: reporter.send(events))
+            finally:
+                self._backlog.settle(reporter.settled)
+            self._succeeded()
+            self._release_marks()
+        elif self._orphan is not None:
+            self._deliver_orphan(self._orphan)
+        elif self._orphans is not None:
+            self._take_orphan(self._orphans)
         else:
-            self._records.append(entry)
+            due = reporter.next_tick()
+            if due is not None and due <= 0:
+                self._carry(reporter.tick)
+            else:
+                self._wait(due)
+
+    def _carry(self, job: Callable[[], Any]) -> Any:
+        """Have the carrier do a job; while it takes long, keep memory bounded and the disk up to date.
+
+        Raises:
+            BackendError: what the job has raised.
+            Stopped: the time is over.
+        """
+        self._carrier.jobs.put(job)
+        while True:
+            try:
+                done, answer = self._carrier.replies.get(timeout=SPILL_EVERY)
+            except Empty:
+                self._gather()
+                self._spill()
+                if monotonic() >= self._give_up_at:
+                    raise Stopped from None
+                continue
+            if not done:
+                raise answer
+            return answer
+
+    def _stay_away(self, pause: float) -> None:
+        """Wait before the next attempt, writing to disk what comes in meanwhile."""
+        until = monotonic() + pause
+        was_closing = self._closing.is_set()
+        while True:
+            self._gather()
+            self._spill()
+            left = until - monotonic()
+            if self._closing.is_set():
+                if not was_closing:
+                    return  # one attempt more, whatever the backend was before
+                if not self.last_success or monotonic() + FIRST_WAIT >= self._give_up_at:
+                    raise Stopped
+                sleep(min(FIRST_WAIT, max(left, 0.0)))
+                return
+            if left <= 0:
+                return
+            self._closing.wait(min(left, SPILL_EVERY))
+
+    def _wait(self, seconds: float | None) -> None:
+        """Block until something is put, up to so many s; nothing is under way."""
+        self._release_marks()
+        # Closing is announced first and then a mark is put: one of both is always seen here.
+        if not self._is_idle() or self._marks or self._closing.is_set():
+            return
+        try:
+            self._sort(self._outbox.get(timeout=seconds))
+        except Empty:
+            pass
+
+    def _gather(self) -> None:
+        """Take what has been put."""
+        waiting = self._outbox.qsize()
+        began = monotonic()
+        for _ in range(waiting):
+            self._sort(self._outbox.get())
+        if waiting >= HOT:
+            self._rest_until = monotonic() + min(LONGEST_REST, REST * (monotonic() - began))
+
+    def _rest(self) -> None:
+        """Leave the processor to a flow that puts very much: what it puts meanwhile goes in fewer, larger batches.
+
+        Encoding holds the interpreter's lock, so the flow would pay for it. Once much has gathered there is no rest.
+        """
+        rest = self._rest_until - monotonic()
+        if rest > 0 and not self._marks and HOT <= self._outbox.qsize() < ENOUGH:
+            self._closing.wait(rest)
+
+    def _sort(self, record: Any) -> None:
+        if type(record) is Flush:
+            record.seq = self._encoder.seq
+            self._marks.append(record)
+        elif type(record) is Registration:
+            self._registrations.append(self._encoder.redactor.redact(record.flow))
+        else:
+            try:
+                event = self._encoder.encode(record)
+            except Exception:  # must not end the delivery of the rest
+                log.exception("perfect: a record can't be encoded and is given up")
+                return
+            if event is not None:
+                self._backlog.add(event)
+                if self._backlog.size > self._settings.memory_limit:
+                    self._spill()
+
+    def _release_marks(self) -> None:
+        if self.reporter is None or self._registrations:
+            return
+        settled = self.reporter.settled if len(self._backlog) else self._encoder.seq
+        while self._marks and self._marks[0].seq <= settled:
+            self._marks.popleft().done.set()
+
+    def _spill(self) -> None:
+        self._backlog.spill({} if self.reporter is None else self.reporter.notes())
+
+    def _open_spool(self) -> Spool:
+        about = {
+            "backend_url": self._settings.backend_url,
+            "client_id": self._settings.client_id,
+        }
+        return Spool(self._settings.home, self._session, about)
+
+    def _look_for_orphans(self) -> None:
+        """Go through what dead processes of the same backend have left."""
+        self._orphans = orphans(self._settings.home, self._settings.backend_url, self._session)
+
+    def _take_orphan(self, left: Iterator[Spool]) -> None:
+        spool = next(left, None)
+        if spool is None:
+            self._orphans = None
+            return
+        client = self._new_client(spool.session)
+        native = self.reporter is not None and self.reporter.native
+        reporter: Reporter = NativeReporter(client) if native else DocumentedReporter(client)
+        self._orphan = _Orphan(spool, client, reporter)
+
+    def _deliver_orphan(self, orphan: _Orphan) -> None:
+        """Send one batch of it; what is put meanwhile comes first again."""
+        try:
+            if orphan.reporter.settled == 0:
+                orphan.reporter.recall(orphan.spool.about())
+            events = orphan.spool.head(MOST_EVENTS, LARGEST_BATCH)
+            if events:
+                try:
+                    self._carry(lambda: orphan.reporter.send(events))
+                finally:
+                    orphan.spool.settle(orphan.reporter.settled)
+                self._succeeded()
+                return
+        except SpoolFailed as error:
+            log.warning("perfect: %s can't be delivered: %s", orphan.spool.path, error)
+        self._close_orphan()
+
+    def _close_orphan(self) -> None:
+        orphan, self._orphan = self._orphan, None
+        if orphan is not None:
+            orphan.spool.close()
+            orphan.client.close()
+
+    # --- how it goes -----------------------------------------------------------------------
 
     def _succeeded(self) -> None:
         if self._failures and self.last_success:
-            log.info("the backend at %s is back", self.client.base_url)
+            log.info("perfect: the backend at %s is back", self.client.base_url)
+            self._look_for_orphans()  # others may have died while it was away
         self.last_success = monotonic()
         self._failures = 0
         self._warned.clear()
@@ -339,8 +403,8 @@ class Sender:
         elif not self.last_success:
             self._warn(
                 "absent",
-                f"no backend at {url} ({error}): flows run all the same, untracked. "
-                "Start one with: perfect server",
+                f"no backend at {url} ({error}): flows run all the same, and are reported when "
+                "there is one. Start it with: perfect server",
             )
         else:
             self._warn("lost", f"the backend at {url} is away ({error}); events are kept")
@@ -350,6 +414,14 @@ class Sender:
         if kind not in self._warned:
             self._warned.add(kind)
             log.warning("perfect: %s", message)
+
+
+class _Orphan(NamedTuple):
+    """A dead process's spool while it is delivered in that process's name."""
+
+    spool: Spool
+    client: PerfectAPIClient
+    reporter: Reporter
 
 
 class Heart:
@@ -402,15 +474,3 @@ def shake_hands(client: PerfectAPIClient) -> Reporter:
     if isinstance(answer, dict) and answer.get("name") == "perfect" and answer.get("protocol") == 2:
         return NativeReporter(client)
     return DocumentedReporter(client)
-
-
-def spawn(name: str, target: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread of perfect's own: what it prints belongs to no run."""
-
-    def run() -> None:
-        current.set(Detached())
-        target()
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread

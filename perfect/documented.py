@@ -6,15 +6,14 @@ Such a backend wants a flow registered anew for every run, task indices without 
 
 from __future__ import annotations
 
+import json
 import logging
-from collections import deque
 from time import monotonic, time
 from typing import Any
 
 from perfect.api import PerfectAPIClient, encode, quote
 from perfect.errors import BackendRefused
-from perfect.jsonable import clean
-from perfect.records import FlowRun, LogLine, Registration, TaskRun
+from perfect.events import Event
 from perfect.states import TaskState
 
 log = logging.getLogger("perfect")
@@ -29,213 +28,230 @@ ASKED_AGAIN = 3  # times that a run is asked for when the backend answers withou
 class _Run:
     """What the backend knows of one run."""
 
-    def __init__(self, remote_id: str | None, estimates: dict[str, float]) -> None:
+    def __init__(
+        self, remote_id: str | None, flow: dict[str, Any], estimates: dict[str, float]
+    ) -> None:
         self.remote_id = remote_id  # None: the backend did not take the run
+        self.flow = flow
         self.estimates = estimates  # ms by task name, as the backend has learned them
         self.next_index = 0
-        self.held: dict[int, TaskRun] = {}  # begun out of order: a gap would break the run
-        self.running: dict[int, TaskRun] = {}
+        self.held: dict[int, dict[str, Any]] = {}  # begun out of order: a gap would break the run
+        self.running: dict[int, dict[str, Any]] = {}
+        self.ended: set[int] = set()
         self.crucial_failed = False
 
 
 class DocumentedReporter:
-    """Sends records one by one, merged and in order."""
+    """Sends events one by one, merged and in order."""
 
     native = False
 
     def __init__(self, client: PerfectAPIClient) -> None:
+        self.settled = 0
+        self.refused = 0  # requests that the backend turned down for good
         self._client = client
         self._runs: dict[str, _Run] = {}
-        self._served: dict[str, dict[str, Any]] = {}  # flows to be registered again after a run
+        self._served: set[str] = set()  # flows to be registered again after a run
         self._next_tick = 0.0
         self._errors = 0  # 5xx answers in a row
-        self.refused = 0  # requests that the backend turned down for good
 
-    @property
-    def pending(self) -> int:
-        return 0  # a record stays with the sender until it is answered
-
-    def deliver(self, records: deque[Any]) -> None:
-        """Send from the left; a record is removed once the backend has answered.
-
-        Raises:
-            BackendError: the rest is to be tried again.
-        """
-        while records:
-            record = records[0]
-            taken = 1
-            if type(record) is Registration:
-                register(self._client, _registration(record.flow))
-                self._served[record.flow["name"]] = record.flow
-            elif type(record) is LogLine:
-                taken = self._send_lines(records)
-            elif type(record) is TaskRun:
-                self._send_task(record)
-            elif not record.announced:
-                self._runs[record.id] = self._begin(record)
-                record.announced = True
+    def send(self, events: list[Event]) -> None:
+        """Send events in order; `settled` follows them one by one."""
+        said = [json.loads(event.text) for event in events]
+        # What a task became within the batch is told at once, at its first event.
+        latest = {(f["run"], f["index"]): f for f in said if f["type"] == "task"}
+        position = 0
+        while position < len(events):
+            event, fields = events[position], said[position]
+            kind = fields["type"]
+            if kind == "log":
+                position += self._send_lines(said, position)
             else:
-                self._end(record, records)
-            for _ in range(taken):
-                records.popleft()
+                if kind == "task":
+                    self._send_task(latest[event.run, fields["index"]])
+                elif kind == "run.started":
+                    self._runs[event.run] = self._begin(fields)
+                elif kind == "run.ended":
+                    self._end(fields)
+                position += 1
+            self.settled = events[position - 1].seq
 
-    def tick(self) -> float | None:
-        """Tell the progress of running tasks, at most every 100 ms and never from a backlog."""
-        running = [
-            (run, entry)
-            for run in self._runs.values()
-            for entry in run.running.values()
-            if not entry.state.is_terminal
-        ]
-        if not running:
+    def register(self, flow: dict[str, Any]) -> None:
+        register(self._client, _registration(flow))
+        self._served.add(flow["name"])
+
+    def notes(self) -> dict[str, str]:
+        """Where each run that is under way stands, by its id."""
+        return {
+            run_id: json.dumps([run.remote_id, run.flow, run.next_index, run.crucial_failed])
+            for run_id, run in self._runs.items()
+        }
+
+    def recall(self, notes: dict[str, str]) -> None:
+        """Go on with another process's runs."""
+        for run_id, note in notes.items():
+            if note.startswith("["):  # the others are about the spool
+                remote_id, flow, next_index, crucial_failed = json.loads(note)
+                run = self._runs[run_id] = _Run(remote_id, flow, {})
+                run.next_index, run.crucial_failed = next_index, crucial_failed
+
+    def next_tick(self) -> float | None:
+        """s until the running tasks' progress is to be told; None while none is running."""
+        if not any(run.running for run in self._runs.values()):
             return None
-        now = monotonic()
-        if now >= self._next_tick:
-            self._next_tick = now + TICK
-            for run, entry in running:
-                progress = self._progress(run, entry)
-                self._tell(run, entry.index, {"state": "RUNNING", "progress": progress})
-        return max(0.01, self._next_tick - monotonic())
+        return self._next_tick - monotonic()
+
+    def tick(self) -> None:
+        """Tell the progress of running tasks, at most every 100 ms and never from a backlog."""
+        self._next_tick = monotonic() + TICK
+        for run in list(self._runs.values()):
+            for fields in list(run.running.values()):
+                progress = self._progress(run, fields)
+                self._tell(run, fields["index"], {"state": "RUNNING", "progress": progress})
 
     # --- runs ------------------------------------------------------------------------------
 
-    def _begin(self, record: FlowRun) -> _Run:
+    def _begin(self, fields: dict[str, Any]) -> _Run:
         estimates: dict[str, float] = {}
-        if record.trigger == "request":
-            return _Run(record.id, estimates)
+        sent = fields["flow"]
+        if fields["trigger"] == "request":
+            return _Run(fields["run"], sent, estimates)
         try:
             for _ in range(ASKED_AGAIN):
-                flow = self._client.request("POST", "/api/flows", _registration(record.flow))[
-                    "flow"
-                ]
+                flow = self._client.request("POST", "/api/flows", _registration(sent))["flow"]
                 for task in flow.get("tasks") or ():
                     if isinstance(task.get("estimatedTime"), (int, float)):
                         estimates[str(task.get("name"))] = task["estimatedTime"]
                 answer = self._client.request(
                     "POST",
                     f"/api/engine/run/{quote(flow['id'])}",
-                    {"configuration": record.configuration},
+                    {"configuration": fields["configuration"]},
                 )
                 if answer.get("runId"):
-                    return _Run(str(answer["runId"]), estimates)
+                    return _Run(str(answer["runId"]), sent, estimates)
         except BackendRefused as refusal:
-            if refusal.status >= 500:
+            if refusal.status in (401, 403, 429) or refusal.status >= 500:
                 raise
+            log.warning("perfect: the backend does not take a run: %s", refusal)
         except (TypeError, KeyError, AttributeError):  # an answer of another shape
-            pass
+            log.warning("perfect: the backend's answer to a registration can't be read")
         self.refused += 1
-        return _Run(None, estimates)
+        return _Run(None, sent, estimates)
 
-    def _end(self, record: FlowRun, records: deque[Any]) -> None:
-        run = self._runs.get(record.id)
+    def _end(self, fields: dict[str, Any]) -> None:
+        run = self._runs.get(fields["run"])
         if run is None:
             return
-        for entry in list(run.running.values()):
-            self._tell_end(run, entry, TaskState.FAILED, "still running when the flow ended")
+        state = TaskState(fields["state"])
+        for task in list(run.running.values()):
+            task["reason"] = "still running when the flow ended"
+            self._tell_end(run, task, TaskState.FAILED)
         run.running.clear()
         if run.held:  # what was before them never came, and will not
             log.warning("perfect: %d tasks of run %s are not told", len(run.held), run.remote_id)
             run.held.clear()
-        count = run.next_index
-        if record.state is not TaskState.COMPLETED and not run.crucial_failed:
+        if state is not TaskState.COMPLETED and not run.crucial_failed:
             # Only a failed crucial task fails a run there.
-            error = record.error or {}
-            said = record.reason or f"{error.get('type')}: {error.get('message')}"
+            error = fields.get("error") or {}
+            said = fields.get("reason") or f"{error.get('type')}: {error.get('message')}"
             self._tell(
                 run,
-                count,
+                run.next_index,
                 {
                     "state": "FAILED",
                     "progress": 0,
                     "durationMs": 0,
-                    "taskName": "cancelled" if record.state is TaskState.CANCELLED else "flow",
+                    "taskName": "cancelled" if state is TaskState.CANCELLED else "flow",
                     "estimatedTime": 0,
                     "crucialPass": True,
                     "result": {"passed": False, "note": said, "table": []},
                 },
             )
             run.crucial_failed = True  # told, also if the next request has to be repeated
-            count += 1
-            run.next_index = count
-        self._post(run, "runs", "complete", {"taskCount": count})
-        if record.name in self._served:  # the run has used it up
-            records.append(Registration(record.flow))
-        del self._runs[record.id]
+            run.next_index += 1
+        self._post(run, "runs", "complete", {"taskCount": run.next_index})
+        del self._runs[fields["run"]]
+        if run.flow["name"] in self._served:  # the run has used it up
+            register(self._client, _registration(run.flow))
 
     # --- tasks -----------------------------------------------------------------------------
 
-    def _send_task(self, entry: TaskRun) -> None:
-        run = self._runs.get(entry.run.id)
-        if run is None or (entry.told is not None and entry.told.is_terminal):
+    def _send_task(self, fields: dict[str, Any]) -> None:
+        run = self._runs.get(fields["run"])
+        if run is None:
             return
-        if entry.index > run.next_index:
-            run.held[entry.index] = entry
+        index = fields["index"]
+        if index in run.ended:
             return
-        self._tell_state(run, entry)
-        if entry.index == run.next_index:
+        if index > run.next_index:
+            run.held[index] = fields
+            return
+        self._tell_state(run, fields)
+        if index == run.next_index:
             run.next_index += 1
             while run.next_index in run.held:
                 self._tell_state(run, run.held.pop(run.next_index))
                 run.next_index += 1
 
-    def _tell_state(self, run: _Run, entry: TaskRun) -> None:
-        state = entry.state
+    def _tell_state(self, run: _Run, fields: dict[str, Any]) -> None:
+        index = fields["index"]
+        state = TaskState(fields["state"])
         if state.is_terminal:
-            self._tell_end(run, entry, state, entry.reason)
-            run.running.pop(entry.index, None)
-            return
-        if entry.told is not None:
-            return  # its progress is for `tick` to tell
-        self._tell(run, entry.index, {"state": "RUNNING", "progress": 0, **_facts(entry)})
-        entry.told = state
-        run.running[entry.index] = entry
+            self._tell_end(run, fields, state)
+            run.running.pop(index, None)
+            run.ended.add(index)
+        elif index in run.running:
+            run.running[index] = fields  # its progress is for `tick` to tell
+        else:
+            self._tell(run, index, {"state": "RUNNING", "progress": 0, **_facts(fields)})
+            run.running[index] = fields
 
-    def _tell_end(self, run: _Run, entry: TaskRun, state: TaskState, reason: str | None) -> None:
+    def _tell_end(self, run: _Run, fields: dict[str, Any], state: TaskState) -> None:
         completed = state in (TaskState.COMPLETED, TaskState.SKIPPED)
-        result = entry.result
+        result = fields.get("result")
         if result is None and state is not TaskState.COMPLETED:
-            error = entry.error
-            note = f"{error['type']}: {error['message']}" if error else reason or state.lower()
+            error = fields.get("error")
+            reason = fields.get("reason") or state.lower()
+            note = f"{error['type']}: {error['message']}" if error else reason
             result = {"passed": completed, "note": note, "table": []}
-        ended = time() if entry.ended is None else entry.ended
         body: dict[str, Any] = {
             "state": "COMPLETED" if completed else "FAILED",
-            "progress": 100 if completed else self._progress(run, entry),
-            "durationMs": max(0, int((ended - entry.started) * 1000)),
-            **_facts(entry),
+            "progress": 100 if completed else self._progress(run, fields),
+            "durationMs": max(0, fields.get("ended", int(time() * 1000)) - fields["started"]),
+            **_facts(fields),
         }
         if result is not None:
             body["result"] = result
-        self._tell(run, entry.index, body)
-        entry.told = state
-        if not completed and entry.task.crucial_pass:
+        self._tell(run, fields["index"], body)
+        if not completed and fields["crucial"]:
             run.crucial_failed = True
 
-    def _progress(self, run: _Run, entry: TaskRun) -> int:
+    def _progress(self, run: _Run, fields: dict[str, Any]) -> int:
         """Percent: what the task says itself, else elapsed over estimate, at most 99."""
-        if entry.progress is not None:
-            return min(99, int(entry.progress * 100))
-        estimate = run.estimates.get(entry.task.name, entry.task.estimated_time)
-        elapsed = ((entry.ended or time()) - entry.started) * 1000
+        if "progress" in fields:
+            return min(99, int(fields["progress"]))
+        estimate = run.estimates.get(fields["name"], fields["estimate"])
+        elapsed = fields.get("ended", time() * 1000) - fields["started"]
         return max(0, min(99, int(elapsed / estimate * 100))) if estimate > 0 else 99
 
     # --- lines -----------------------------------------------------------------------------
 
-    def _send_lines(self, records: deque[Any]) -> int:
+    def _send_lines(self, said: list[dict[str, Any]], position: int) -> int:
         """Send the lines of one run that stand next to each other; return how many."""
-        first: LogLine = records[0]
+        first = said[position]
         lines: list[str] = []
         size = 0
-        for record in records:
-            if type(record) is not LogLine or record.run != first.run:
+        for place in range(position, len(said)):
+            fields = said[place]
+            if fields["run"] != first["run"] or fields["type"] != "log":
                 break
-            prefix = "" if record.task_index is None else "[Task Output] "
-            line = fitting(prefix + clean(record.text), LARGEST_LOG)
+            prefix = "" if fields["index"] is None else "[Task Output] "
+            line = fitting(prefix + fields["text"], LARGEST_LOG)
             size += len(encode(line)) + 2
             if lines and size > LARGEST_LOG:
                 break
             lines.append(line)
-        run = self._runs.get(first.run)
+        run = self._runs.get(first["run"])
         if run is not None:
             self._post(run, "flows", "logs", {"log": "\n".join(lines)})
         return len(lines)
@@ -267,12 +283,11 @@ class DocumentedReporter:
         self._errors = 0
 
 
-def _facts(entry: TaskRun) -> dict[str, Any]:
-    task = entry.task
+def _facts(fields: dict[str, Any]) -> dict[str, Any]:
     return {
-        "taskName": task.name,
-        "estimatedTime": task.estimated_time,
-        "crucialPass": task.crucial_pass,
+        "taskName": fields["name"],
+        "estimatedTime": fields["estimate"],
+        "crucialPass": fields["crucial"],
     }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Set
-from dataclasses import fields, is_dataclass
-from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any
+
+from perfect.text import clean
 
 # Integers past this are not exact in JavaScript (IEEE 754 doubles), so they travel as text.
 EXACT_INTEGER = 1 << 53
@@ -21,17 +21,6 @@ _PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (float, float.__float__),
     (str, str.__str__),
 )
-
-
-def clean(text: str) -> str:
-    """Text without lone surrogates, which UTF-8 can't carry."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
 
 
 def snapshot(value: Any, *, longest: int | None = None, most: int | None = None) -> Any:
@@ -96,12 +85,15 @@ def _copy_other(value: Any, longest: int | None, most: int | None, above: frozen
         return items
     if isinstance(value, (bytes, bytearray)):
         return _cut(bytes(value).decode("utf-8", "backslashreplace"), longest)
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return str(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _copy(getattr(value, f.name), longest, most, above) for f in fields(value)}
+    if callable(getattr(value, "isoformat", None)):  # dates and times, not only datetime's
+        return str(value.isoformat())
+    names = getattr(type(value), "__dataclass_fields__", None)
+    if names is not None:
+        return {
+            name: _copy(getattr(value, name), longest, most, above)
+            for name in names
+            if hasattr(value, name)
+        }
     if callable(getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
         return _copy(value.item(), longest, most, above)  # a numpy scalar
     return _described(value, longest)

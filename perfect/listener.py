@@ -9,9 +9,10 @@ from time import monotonic
 from typing import Any
 
 from perfect.api import SHORT_POLL, ExecutionRequest, PerfectAPIClient, quote
-from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender, spawn
+from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender
 from perfect.errors import BackendError, BackendRefused
 from perfect.records import Put, Registration
+from perfect.threads import spawn
 
 log = logging.getLogger("perfect")
 

@@ -17,6 +17,8 @@ from perfect.jsonable import snapshot
 from perfect.states import TaskState
 from perfect.tasks import Task, TaskResult
 
+RELIEVE_MASK = 1023  # every 1,024 records there is a look at how much waits
+
 Put = Callable[[Any], None]
 
 # Plain module names: an enum member's lookup costs as much as the rest of the line.
@@ -48,6 +50,10 @@ class LogLine(NamedTuple):
     time: float
 
 
+# A named tuple's own __new__ takes twice as long, and lines come by the million.
+_new_line = tuple.__new__
+
+
 class Registration(NamedTuple):
     """A flow that this process serves: the backend may ask for runs of it."""
 
@@ -62,6 +68,8 @@ class FlowRun(Scope):
         flow: the registration body of the flow.
         started, ended: s since the epoch; `ended` is None while it runs.
         error: ``{"type", "message", "traceback"}`` of what ended it, or None.
+        relieve: called now and then; gives the sender a moment when too much waits for it.
+        abandon: closes the run from outside, with a reason; set by its executor.
         task_count: how many task calls there were, known at the end.
     """
 
@@ -80,6 +88,9 @@ class FlowRun(Scope):
         "task_count",
         "put",
         "announced",
+        "abandon",
+        "relieve",
+        "lines",
         "__weakref__",
     )
 
@@ -107,6 +118,9 @@ class FlowRun(Scope):
         self.error: dict[str, Any] | None = None
         self.reason: str | None = None
         self.task_count = 0
+        self.relieve: Callable[[], None] = lambda: None
+        self.lines = 0  # written so far
+        self.abandon: Callable[[str], None] = lambda reason: None
         self.announced = False  # whether the sender has told the beginning
         self.partials = {}
 
@@ -119,14 +133,11 @@ class FlowRun(Scope):
         name: str = self.flow["name"]
         return name
 
-    def cancel(self, reason: str) -> None:
-        """Close the run from outside: its process ends before it does."""
-        self.reason = reason
-        self.ended = time()
-        self.state = TaskState.CANCELLED
-
     def emit(self, stream: str, level: str, text: str) -> None:
-        self.put(LogLine(self.id, None, stream, level, text, time()))
+        self.put(_new_line(LogLine, (self.id, None, stream, level, text, time())))
+        self.lines += 1
+        if not self.lines & RELIEVE_MASK:
+            self.relieve()
 
 
 class TaskRun(Scope):
@@ -176,7 +187,10 @@ class TaskRun(Scope):
 
     def emit(self, stream: str, level: str, text: str) -> None:
         run = self.run
-        run.put(LogLine(run.id, self.index, stream, level, text, time()))
+        run.put(_new_line(LogLine, (run.id, self.index, stream, level, text, time())))
+        run.lines = lines = run.lines + 1
+        if not lines & RELIEVE_MASK:
+            run.relieve()
 
     def report_progress(self, fraction: float) -> None:
         before = self.progress

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from time import monotonic
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from perfect import forking
 from perfect import settings as settings_module
 from perfect.errors import ConfigurationError
 from perfect.records import FlowRun, new_id
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from perfect.listener import Listener
 
 log = logging.getLogger("perfect")
+
+CROWDED = (
+    100_000  # records that may wait for the sender (20 to 40 MiB) before flows give it a moment
+)
+RELIEF = 0.01  # s
+INTERRUPTED_FLUSH = 3.0  # s that delivery may take after Ctrl+C or SIGTERM
 
 Execute = Callable[["ExecutionRequest"], Any]
 
@@ -51,7 +58,8 @@ class Session:
         )
         self.stubs: dict[str, Callable[..., Any]] = {}
         self.active: dict[str, FlowRun] = {}
-        self.undelivered = 0  # records left when the session closed
+        self.kept = self.lost = 0  # events left when the session closed: on disk, and nowhere
+        self.interrupted = False  # by Ctrl+C or SIGTERM: the end of the process is not to take long
         self._busy = threading.Event()
         self._lock = threading.RLock()
         self._sender: Sender | None = None
@@ -78,6 +86,14 @@ class Session:
             if self.active:  # another thread has begun one in between
                 self._busy.set()
 
+    def relieve(self) -> None:
+        """Let the sender catch up for a moment when very much waits for it, so that memory stays bounded.
+
+        It waits for the sender's work only, never for the network: the sender puts what can't be sent on disk.
+        """
+        if self._outbox.qsize() > CROWDED:
+            sleep(RELIEF)
+
     # --- connection --------------------------------------------------------------------------
 
     @property
@@ -95,26 +111,26 @@ class Session:
             from perfect.delivery import Heart, Sender
 
             try:
-                sender = Sender(self._new_client(), self._outbox)
+                sender = Sender(self.settings, self.id, self._outbox, self._new_client)
                 self._heart = Heart(sender, self._busy)
                 self._sender = sender
             except RuntimeError as error:  # no more threads to be had: the next run tries again
                 log.warning("perfect: this run is not tracked yet: %s", error)
 
-    def _new_client(self) -> PerfectAPIClient:
+    def _new_client(self, session_id: str) -> PerfectAPIClient:
         from perfect.api import PerfectAPIClient
 
         return PerfectAPIClient(
             self.settings.backend_url,
             self.settings.client_id,
-            session_id=self.id,
+            session_id=session_id,
             api_key=self.settings.api_key,
         )
 
     def connect(self, timeout: float) -> bool:
         """Start the session; whether the backend answered within `timeout` s (mock: always)."""
         self._start()
-        return self.flush(timeout)
+        return True if self._sender is None else self._sender.connect(timeout)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything reported is delivered; False if `timeout` s were not enough."""
@@ -136,7 +152,7 @@ class Session:
                 from perfect.listener import Listener
 
                 try:
-                    client = self._new_client()
+                    client = self._new_client(self.id)
                     self._listener = Listener(client, self._sender, self.put, execute)
                 except RuntimeError as error:  # no more threads to be had
                     log.warning("perfect: this process takes no execution requests: %s", error)
@@ -153,26 +169,33 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-        self.drain(self.settings.shutdown_timeout)
+        hurried = self.interrupted
+        self.drain(min(self.settings.shutdown_timeout, 0.5 if hurried else 3600))
         self._cancel_active("the process ended before the run did")
         if self._sender is not None and self._heart is not None:
             self._heart.close()
-            self.undelivered = self._sender.close(self.settings.flush_timeout)
+            flush = min(self.settings.flush_timeout, INTERRUPTED_FLUSH if hurried else 3600)
+            self.kept, self.lost = self._sender.close(flush)
             self._sender.client.close()
             for thread in (self._heart.thread, self._sender.thread):
                 thread.join(0.5)
             if self._listener is not None:
                 self._listener.thread.join(0.5)
 
+    def forget_lock(self) -> None:
+        """In a forked child: let go of the spool's lock, which lives as long as anyone holds it."""
+        if self._sender is not None:
+            self._sender.forget_lock()
+
     def _cancel_active(self, reason: str) -> None:
         for run in list(self.active.values()):
-            run.cancel(reason)
-            self.end(run)
+            run.abandon(reason)
 
 
 _given: dict[str, Any] = {}
 _session: Session | None = None
 _lock = threading.RLock()
+_inherited: list[Session] = []
 
 
 def configure(**given: Any) -> Settings:
@@ -206,6 +229,7 @@ def get_session() -> Session:
         with _lock:
             if _session is None:
                 _session = Session(settings_module.resolve(_given))
+                forking.install(_after_fork)
                 atexit.register(_at_exit)
             session = _session
     return session
@@ -239,19 +263,31 @@ def reset(*, forget: bool = False) -> None:
         _given.clear()
 
 
+def _after_fork() -> None:
+    """In a forked child: the parent's connection is not ours."""
+    global _session, _lock
+    if _session is not None:
+        _session.active.clear()
+        _inherited.append(_session)  # never closed here: its spool is the parent's
+        _session.forget_lock()
+    _session = None
+    _lock = threading.RLock()
+
+
 def _at_exit() -> None:
     session = _session
     if session is None:
         return
-    began = monotonic()
     try:
         session.close()
-    except KeyboardInterrupt:  # the user does not want to wait
-        pass
-    if session.undelivered:
+    except KeyboardInterrupt:  # a second one: the user does not want to wait
+        return
+    if session.kept:
         log.warning(
-            "perfect: %d events were not delivered to %s within %.1f s",
-            session.undelivered,
+            "perfect: %d events for %s wait in %s: the next process that connects delivers them",
+            session.kept,
             session.settings.backend_url,
-            monotonic() - began,
+            session.settings.home,
         )
+    if session.lost:
+        log.error("perfect: %d events are lost: there was no room for them", session.lost)

@@ -7,7 +7,8 @@ A value given to `configure()` wins over the environment, which wins over ``conf
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ class Settings:
         api_key: bearer token, where the backend wants one (``PERFECT_API_KEY``).
         mock: keep everything in memory: no socket, no thread, no disk (``PERFECT_MOCK``).
         home: folder for configuration and undelivered events (``PERFECT_HOME``).
+        memory_limit: bytes of undelivered events kept in memory; more goes to disk.
+        redact: regular expressions of what is masked, in place of the built-in ones.
         flush_timeout: s that the end of the process may wait for delivery.
         shutdown_timeout: s that a triggered run may go on when the process ends.
     """
@@ -36,6 +39,8 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     mock: bool = False
     home: str = os.path.join("~", ".perfect")
+    memory_limit: int = 16 << 20
+    redact: tuple[str, ...] | None = None
     flush_timeout: float = 5.0
     shutdown_timeout: float = 5.0
 
@@ -112,12 +117,34 @@ def _seconds(name: str, value: Any) -> float:
     return seconds
 
 
+def _bytes(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 64 << 10:
+        raise ConfigurationError(name, value, "is not a number of bytes of at least 64 KiB")
+    return value
+
+
+def _patterns(name: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(name, value, "is not a list of regular expressions")
+    patterns = tuple(value)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ConfigurationError(name, pattern, f"is no regular expression: {error}") from None
+    return patterns
+
+
 _CHECKS = {
     "backend_url": _url,
     "client_id": _header_text,
     "api_key": _token,
     "mock": _flag,
     "home": _folder,
+    "memory_limit": _bytes,
+    "redact": _patterns,
     "flush_timeout": _seconds,
     "shutdown_timeout": _seconds,
 }

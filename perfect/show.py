@@ -95,9 +95,11 @@ def parse_time(text: str | None) -> datetime | None:
 def ago(text: str | None) -> str:
     """How long ago a time was, roughly."""
     then = parse_time(text)
-    if then is None:
-        return ""
-    seconds = (datetime.now(UTC) - then).total_seconds()
+    return "" if then is None else ago_seconds((datetime.now(UTC) - then).total_seconds())
+
+
+def ago_seconds(seconds: float) -> str:
+    """The same for a number of s."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"

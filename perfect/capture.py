@@ -34,28 +34,28 @@ class _StandIn:
     def __init__(self, original: TextIO | None, stream: str) -> None:
         self.original = original
         self.stream = stream
-        self._write = None if original is None else original.write
+        self._through: Callable[[str], int] = len if original is None else original.write
 
     def write(self, text: str) -> int:
-        if terminal.is_live():
+        if terminal.line is None:
+            written = self._through(text)
+        else:
             with terminal.lock:
                 terminal.give_way(text)
                 written = self._through(text)
                 self.flush()
-        else:
-            written = self._through(text)
-        scope = find_scope()
+        scope = current.get() or find_scope()
         if scope is not None:
             # Where another stand-in was put over a stream that leads here, that one feeds.
-            live = getattr(sys, self.stream)
-            if live is self or type(live) is not _StandIn:
+            if (
+                sys.stdout is self
+                or sys.stderr is self
+                or type(getattr(sys, self.stream)) is not _StandIn
+            ):
                 writer = sys._getframe(1)
                 if writer.f_code is not _EMITS and not (_logged and _by_handler(writer)):
                     scope.feed(self.stream, text)
         return written
-
-    def _through(self, text: str) -> int:
-        return len(text) if self._write is None else self._write(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -88,6 +88,12 @@ def _by_handler(frame: types.FrameType | None) -> bool:
 
 _lock = threading.RLock()  # a signal handler may call a flow
 _users = 0
+
+
+def after_fork() -> None:
+    """In a forked child: the stand-ins stay, whoever held the lock does not."""
+    global _lock
+    _lock = threading.RLock()
 
 
 def begin() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,6 +42,12 @@ class LineBuffer:
         self.returned = False  # whether the cursor stands at the line's beginning again
 
     def add(self, piece: str) -> None:
+        if not self.returned and "\r" not in piece:
+            self.size += len(piece)
+            if self.size <= LONGEST_PARTIAL:  # nearly always
+                self.pieces.append(piece)
+                return
+            self.size -= len(piece)
         if self.returned and piece.strip("\r"):
             self._clear()
         if "\r" in piece:
@@ -60,10 +67,12 @@ class LineBuffer:
             self.size += len(piece)
 
     def take(self) -> str:
-        text = self.pieces[0] if len(self.pieces) == 1 else "".join(self.pieces)
+        text = "".join(self.pieces)
         if self.dropped:
             text = f"{text}… [cut, {self.dropped} characters]"
-        self._clear()
+        self.pieces = []
+        self.size = self.dropped = 0
+        self.returned = False
         return text
 
     def _clear(self) -> None:
@@ -95,15 +104,15 @@ class Scope:
 
     def feed(self, stream: str, text: str) -> None:
         """Take text as it is written; whole lines go on to `emit`."""
-        key = (stream, threading.get_ident())
+        key = (stream, get_ident())
         buffer = self.partials.get(key)
         if buffer is None:
             buffer = self.partials[key] = LineBuffer()
+        if text == "\n":  # what print() writes last
+            self.emit(stream, "INFO", buffer.take())
+            return
         if "\n" not in text:
             buffer.add(text)
-            return
-        if text == "\n":  # what print() writes last
-            self.emit(stream, "INFO", _shown(buffer.take()))
             return
         *whole, rest = text.split("\n")
         for line in whole:
@@ -172,7 +181,7 @@ def find_scope() -> Scope | None:
     scope = current.get()
     if scope is None and len(_active) == 1:
         for run, elders in tuple(_active.items()):
-            if threading.get_ident() not in elders:
+            if get_ident() not in elders:
                 return run
     return scope
 
@@ -196,3 +205,8 @@ def propagate(function: Callable[P, R]) -> Callable[P, R]:
             current.reset(token)
 
     return bound
+
+
+def forget_runs() -> None:
+    """In a forked child: the parent's runs are not active here."""
+    _active.clear()

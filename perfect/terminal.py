@@ -18,7 +18,7 @@ REDRAW = 0.1  # s between two drawings
 
 lock = threading.RLock()  # held while something is written to a terminal that shows the line
 _users = 0
-_line: _Line | None = None
+line: _Line | None = None
 
 
 class _Line:
@@ -42,7 +42,7 @@ class _Line:
         )
         with lock:
             # The last run may have ended since the ticker looked.
-            if self.at_line_start and _line is self:
+            if self.at_line_start and line is self:
                 self._write(f"\r\x1b[2K{_printable(text)[: width - 1]}")
                 self.shown = True
 
@@ -67,35 +67,36 @@ class _Line:
 
 def attach() -> None:
     """A run begins: show the line if stderr is a terminal."""
-    global _users, _line
+    global _users, line
     with lock:
         _users += 1
         out = sys.__stderr__
         if _users == 1 and out is not None and not out.closed and out.isatty():
-            _line = _Line(out)
+            line = _Line(out)
 
 
 def detach() -> None:
     """A run has ended; the last one takes the line away."""
-    global _users, _line
+    global _users, line
     with lock:
         _users -= 1
-        if _users == 0 and _line is not None:
-            _line.unwatch()
-            _line.erase()
-            _line = None
+        if _users == 0 and line is not None:
+            line.unwatch()
+            line.erase()
+            line = None
 
 
-def is_live() -> bool:
-    """Whether a line may be on the screen."""
-    return _line is not None
+def after_fork() -> None:
+    """In a forked child: the line is the parent's."""
+    global lock, _users, line
+    lock, _users, line = threading.RLock(), 0, None
 
 
 def give_way(text: str) -> None:
     """Called with the lock held before `text` is written to a terminal."""
-    if _line is not None and text:
-        _line.erase()
-        _line.at_line_start = text.endswith("\n")
+    if line is not None and text:
+        line.erase()
+        line.at_line_start = text.endswith("\n")
 
 
 def _printable(text: str) -> str:

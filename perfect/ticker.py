@@ -101,6 +101,15 @@ def percent(entry: TaskRun, now: float) -> int:
     return max(0, min(99, int(elapsed / estimate * 100))) if estimate > 0 else 99
 
 
+def after_fork() -> None:
+    """In a forked child: the parent's runs, watchers and thread are not here."""
+    global _changed, _thread
+    _changed = threading.Condition()
+    _executors.clear()
+    _watchers.clear()
+    _thread = None
+
+
 def _start_if_needed() -> None:
     global _thread
     if (_thread is None or not _thread.is_alive()) and _executors and _watchers:

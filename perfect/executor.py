@@ -9,17 +9,23 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
-import os
-import traceback
 from collections.abc import Callable, Generator
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from perfect import capture, terminal, ticker
+from perfect import capture, forking, terminal, ticker
 from perfect.context import current, enter_run, leave_run
 from perfect.errors import NotFound, TaskFailed
+from perfect.failures import describe, state_after
 from perfect.jsonable import snapshot
-from perfect.records import COMPLETED, FAILED, FlowRun, TaskRun, result_snapshot
+from perfect.records import (
+    COMPLETED,
+    FAILED,
+    RELIEVE_MASK,
+    FlowRun,
+    TaskRun,
+    result_snapshot,
+)
 from perfect.session import Session
 from perfect.signals import Terminated, terminable
 from perfect.states import TaskState
@@ -29,10 +35,6 @@ if TYPE_CHECKING:
     from perfect.api import ExecutionRequest
 
 log = logging.getLogger("perfect")
-
-# The frames of these modules, between a flow and its tasks, say nothing about the user's error.
-_OWN_FOLDER = os.path.dirname(__file__)
-LONGEST_TRACEBACK = 60_000  # characters
 
 # What is kept of an argument for display: the first so many entries and characters.
 MOST_ENTRIES, LONGEST_TEXT = 100, 1000
@@ -69,6 +71,8 @@ class FlowExecutor:
             trigger=trigger,
         )
         self.run.caller = self.call
+        self.run.abandon = self._abandon
+        self.run.relieve = session.relieve
         self.running: dict[int, TaskRun] = {}
         self.crucial_failure: str | None = None  # the name of the first crucial task that failed
         self._session = session
@@ -120,10 +124,13 @@ class FlowExecutor:
 
     def _end(self, error: BaseException | None) -> None:
         run = self.run
+        if run.id not in self._session.active:
+            return  # in a forked child: the run is the parent's
         ticker.remove(self)
         terminal.detach()
         leave_run(run)
         capture.end()
+        forking.leave(run.id)
         run.flush_lines()
         run.ended = time()
         for entry in list(self.running.values()):
@@ -138,7 +145,21 @@ class FlowExecutor:
         elif self.crucial_failure is not None:
             run.reason = f"crucial task {self.crucial_failure!r} failed; the flow went on"
             state = FAILED
+        if isinstance(error, (KeyboardInterrupt, Terminated)):
+            self._session.interrupted = True
         run.state = state
+        self._session.end(run)
+
+    def _abandon(self, reason: str) -> None:
+        """The process ends before the run does: close it from outside."""
+        for entry in list(self.running.values()):
+            entry.reason = reason
+            self._close(entry, TaskState.CANCELLED)
+        run = self.run
+        run.reason = reason
+        run.task_count = next(self._indices)
+        run.ended = time()
+        run.state = TaskState.CANCELLED
         self._session.end(run)
 
     # --- its tasks -------------------------------------------------------------------------
@@ -151,9 +172,7 @@ class FlowExecutor:
             if task.is_async:
                 return self._call_async(task, args, kwargs)
             return self._call_generator(task, args, kwargs)
-        entry = TaskRun(self.run, next(self._indices), task, self.call, time())
-        self._put(entry)
-        self.running[entry.index] = entry
+        entry = self._open(task)
         token = current.set(entry)
         try:
             result = self._body(task)(*args, **kwargs)
@@ -163,10 +182,7 @@ class FlowExecutor:
             return None
         finally:
             current.reset(token)
-        if isinstance(result, TaskResult):
-            return self._accept(entry, result)
-        self._close(entry, COMPLETED)
-        return result
+        return self._done(entry, result)
 
     async def _call_async(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -185,10 +201,7 @@ class FlowExecutor:
             return None
         finally:
             current.reset(token)
-        if isinstance(result, TaskResult):
-            return self._accept(entry, result)
-        self._close(entry, COMPLETED)
-        return result
+        return self._done(entry, result)
 
     def _call_generator(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -233,19 +246,31 @@ class FlowExecutor:
         return self._stubs.get(task.name, task.body) if self._stubs else task.body
 
     def _open(self, task: Task[..., Any]) -> TaskRun:
-        entry = TaskRun(self.run, next(self._indices), task, self.call, time())
-        self._put(entry)
+        entry = TaskRun(self.run, -1, task, self.call, time())
+        entry.index = next(self._indices)
+        # Noted before it is put: where the stack has no room for the put, the run's end reports it.
         self.running[entry.index] = entry
+        self._put(entry)
+        if not entry.index & RELIEVE_MASK:
+            self._session.relieve()
         return entry
 
     def _close(self, entry: TaskRun, state: TaskState) -> None:
         if self.running.pop(entry.index, None) is None:
             return  # the run ended before it, and closed it
+        forking.drain()
         if entry.partials:
             entry.flush_lines()
         entry.ended = time()
         entry.state = state
         self._put(entry)
+
+    def _done(self, entry: TaskRun, result: Any) -> Any:
+        """Report what a task returned, and return it."""
+        if isinstance(result, TaskResult):
+            return self._accept(entry, result)
+        self._close(entry, COMPLETED)
+        return result
 
     def _accept(self, entry: TaskRun, result: TaskResult) -> TaskResult:
         """Report a TaskResult; one that did not pass fails the task."""
@@ -287,46 +312,6 @@ class FlowExecutor:
     def _note_crucial(self, entry: TaskRun) -> None:
         if self.crucial_failure is None:
             self.crucial_failure = entry.task.name
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as JSON data, its traceback without the frames of perfect's own.
-
-    Returns:
-        ``{"type": …, "message": …, "traceback": …}``
-    """
-    try:
-        message = str(error)
-        told = traceback.TracebackException.from_exception(error)
-        _without_own_frames(told)
-        text = "".join(told.format())
-    except Exception as another:  # the user's __str__ or __repr__ raises
-        message = f"<{type(another).__name__} in its __str__>"
-        text = ""
-    facts: dict[str, Any] = snapshot(
-        {"type": type(error).__name__, "message": message, "traceback": text},
-        longest=LONGEST_TRACEBACK,
-    )
-    return facts
-
-
-def _without_own_frames(told: traceback.TracebackException | None) -> None:
-    seen: set[int] = set()
-    while told is not None and id(told) not in seen:
-        seen.add(id(told))
-        kept = [frame for frame in told.stack if os.path.dirname(frame.filename) != _OWN_FOLDER]
-        told.stack = traceback.StackSummary.from_list(kept)
-        told = told.__cause__ or told.__context__
-
-
-def state_after(error: BaseException) -> TaskState:
-    """CANCELLED for an interruption from outside, FAILED for everything else."""
-    outside = isinstance(error, (KeyboardInterrupt, Terminated)) or (
-        # asyncio's, recognised without importing asyncio (25 ms)
-        not isinstance(error, Exception)
-        and type(error).__name__ == "CancelledError"
-    )
-    return TaskState.CANCELLED if outside else FAILED
 
 
 def _parameters(

@@ -7,9 +7,12 @@ times; the backend does.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from perfect.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 _MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
 _DAYS = "SUN MON TUE WED THU FRI SAT".split()
@@ -144,8 +147,9 @@ class IntervalSchedule(CronSchedule):
             super().__init__(expression)
             return
         seconds: float
-        if isinstance(expression, timedelta):
-            seconds = expression.total_seconds()
+        total_seconds = getattr(expression, "total_seconds", None)  # a timedelta's
+        if callable(total_seconds):
+            seconds = float(total_seconds())
         elif isinstance(expression, (int, float)) and not isinstance(expression, bool):
             seconds = expression
         else:

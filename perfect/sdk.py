@@ -6,26 +6,20 @@ be triggered again from the dashboard while the process lives, happens beside it
 
 from __future__ import annotations
 
-import inspect
-import logging
-import signal
-import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from perfect import session as sessions
-from perfect.capture import LogCapture
-from perfect.context import current, find_scope, propagate
+from perfect.context import find_scope, propagate
 from perfect.errors import ConfigurationError, NotFound
-from perfect.executor import FlowExecutor, create_execution_handler
 from perfect.schedules import CronSchedule, IntervalSchedule
-from perfect.session import get_session
-from perfect.settings import Settings
 from perfect.states import TaskState
 from perfect.tasks import (
+    ASYNC_GENERATOR,
+    COROUTINE,
+    GENERATOR,
     LONGEST_NAME,
     FlowDefinition,
     Task,
@@ -35,16 +29,28 @@ from perfect.tasks import (
     check_name,
     check_tags,
     check_text,
+    code_kind,
     first_line,
     get_registry,
-    tasks_of,
 )
-from perfect.ticker import Progress, watch_progress
+
+if TYPE_CHECKING:
+    from perfect.capture import LogCapture
+    from perfect.redaction import Secret
+    from perfect.settings import Settings
+    from perfect.ticker import Progress, watch_progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-log = logging.getLogger("perfect")
+# `perfect.running` is imported where a flow is called, configured or served: a module that only defines
+# flows imports in half the time.
+_LATE = {
+    "LogCapture": "capture",
+    "Progress": "ticker",
+    "Secret": "redaction",
+    "watch_progress": "ticker",
+}
 
 __all__ = [
     "CronSchedule",
@@ -53,6 +59,7 @@ __all__ = [
     "IntervalSchedule",
     "LogCapture",
     "Progress",
+    "Secret",
     "Task",
     "TaskDefinition",
     "TaskResult",
@@ -140,7 +147,7 @@ class Flow(Generic[P, R]):
         update_wrapper(self, function)
         self.function = function
         self.definition = definition
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = code_kind(function) == COROUTINE
 
     @property
     def name(self) -> str:
@@ -152,7 +159,9 @@ class Flow(Generic[P, R]):
         Raises:
             whatever the flow raises, after its run was marked FAILED.
         """
-        result: R = _execute(self.definition, "development", args, kwargs)
+        from perfect.running import execute
+
+        result: R = execute(self.definition, "development", args, kwargs)
         return result
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -206,13 +215,12 @@ def flow(
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
         if isinstance(function, (Task, Flow)) or not callable(function):
             raise ConfigurationError("func", function, "is not a function")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if code_kind(function) in (GENERATOR, ASYNC_GENERATOR):
             raise ConfigurationError("func", function, "is a generator; let the flow return a list")
         definition = FlowDefinition(
             name=check_name("name", getattr(function, "__name__", "") if given is None else given),
             func=function,
             description=check_text("description", first_line(function.__doc__), description),
-            tasks=[found.definition for found in tasks_of(function)],
             tags=check_tags(tags),
             schedule=schedule,
         )
@@ -220,57 +228,6 @@ def flow(
         return Flow(function, definition)
 
     return decorate(name) if callable(name) else decorate
-
-
-def _execute(
-    definition: FlowDefinition,
-    configuration: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Run a flow because it was called; for an async flow, return the coroutine that does."""
-    # Looked up anew: tasks may have been defined, or redefined, since the decoration.
-    definition.tasks = [found.definition for found in tasks_of(definition.func)]
-    # Not `find_scope`: a flow in a thread that another run's code started is a flow of its own.
-    scope = current.get()
-    parent = None if scope is None or scope.run is None else scope.run.id
-    session = get_session()
-    executor = FlowExecutor(
-        session,
-        definition,
-        configuration=configuration,
-        parent=parent,
-    )
-    if inspect.iscoroutinefunction(definition.func):
-        return _execute_async(executor, definition, session, args, kwargs)
-    try:
-        return executor.execute(*args, **kwargs)
-    finally:
-        if parent is None:
-            _serve(session, [definition], concurrency=1)
-
-
-async def _execute_async(
-    executor: FlowExecutor,
-    definition: FlowDefinition,
-    session: sessions.Session,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    try:
-        return await executor.execute_async(*args, **kwargs)
-    finally:
-        _serve(session, [definition], concurrency=1)
-
-
-def _serve(
-    session: sessions.Session, definitions: list[FlowDefinition], *, concurrency: int
-) -> None:
-    session.serve(
-        [definition.to_dict() for definition in definitions],
-        create_execution_handler(get_registry(), session),
-        concurrency,
-    )
 
 
 def run(
@@ -302,7 +259,9 @@ def run(
         raise ConfigurationError("configuration", configuration, "is not a text of 200 characters")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise ConfigurationError("parameters", parameters, "is not a mapping of names to values")
-    return _execute(definition, configuration, (), dict(parameters or {}))
+    from perfect.running import execute
+
+    return execute(definition, configuration, (), dict(parameters or {}))
 
 
 def configure(
@@ -312,6 +271,8 @@ def configure(
     *,
     api_key: str | None = None,
     home: str | None = None,
+    memory_limit: int | None = None,
+    redact: Iterable[str] | None = None,
     flush_timeout: float | None = None,
     shutdown_timeout: float | None = None,
 ) -> Settings:
@@ -326,18 +287,25 @@ def configure(
         mock: keep everything in memory: no socket, no thread, no disk (``PERFECT_MOCK``).
         api_key: bearer token (``PERFECT_API_KEY``).
         home: folder for configuration and undelivered events (``PERFECT_HOME``).
+        memory_limit: bytes of undelivered events kept in memory, then on disk; default 16 MiB.
+        redact: regular expressions of what is masked in what is reported, in place of the built-in
+            ones; a group 1 is kept. The values of a `Secret` are masked in any case.
         flush_timeout: s that the end of the process may wait for delivery; default 5.
         shutdown_timeout: s that a triggered run may go on when the process ends; default 5.
 
     Raises:
         ConfigurationError: a value can't be used; it says which and why.
     """
-    return sessions.configure(
+    from perfect.running import configure as change
+
+    return change(
         backend_url=backend_url,
         client_id=client_id,
         mock=mock,
         api_key=api_key,
         home=home,
+        memory_limit=memory_limit,
+        redact=redact,
         flush_timeout=flush_timeout,
         shutdown_timeout=shutdown_timeout,
     )
@@ -345,6 +313,8 @@ def configure(
 
 def connect(timeout: float = 5.0) -> bool:
     """Connect now instead of at the first call; whether the backend answered within `timeout` s."""
+    from perfect.running import get_session
+
     return get_session().connect(timeout)
 
 
@@ -382,48 +352,13 @@ def listen(concurrency: int = 4) -> None:
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise ConfigurationError("concurrency", concurrency, "is no whole number of at least 1")
-    session = get_session()
-    stop = threading.Event()
-    with _stopped_by_signals(stop):
-        for definition in get_registry().flows.values():
-            definition.tasks = [found.definition for found in tasks_of(definition.func)]
-        _serve(session, list(get_registry().flows.values()), concurrency=concurrency)
-        stop.wait()
-    try:
-        try:
-            session.drain(None)
-        finally:
-            sessions.reset()
-    except KeyboardInterrupt:  # the second one: nothing more is waited for
-        raise SystemExit(128 + signal.SIGINT) from None
+    from perfect.running import listen as serve
+
+    serve(concurrency)
 
 
-@contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` at SIGINT or SIGTERM; the next signal does what it did before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {
-        number: handler
-        for number, usual in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-        )
-        if (handler := signal.getsignal(number)) is usual
-    }
-
-    def restore() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    def on_signal(number: int, frame: Any) -> None:
-        restore()
-        stop.set()
-
-    for number in former:
-        signal.signal(number, on_signal)
-    try:
-        yield
-    finally:
-        restore()
+def __getattr__(name: str) -> Any:
+    """Offered here, used by few programs: loaded when asked for (PEP 562)."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"perfect.{_LATE[name]}"), name)

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-import dis
-import inspect
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache, partial, update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from perfect.context import call_plainly, find_scope
 from perfect.errors import ConfigurationError
-from perfect.jsonable import clean
+from perfect.text import clean
 from perfect.schedules import CronSchedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Flags of a code object, as in `inspect` (CO_COROUTINE, CO_GENERATOR, CO_ASYNC_GENERATOR).
+COROUTINE, GENERATOR, ASYNC_GENERATOR = 0x80, 0x20, 0x200
+
 LONGEST_NAME = 200  # characters, the protocol's limit for names and tags
 MOST_TAGS = 50
 
 
-@dataclass
-class TaskResult:
+class _Facts:
+    """Named facts that compare and print by value.
+
+    Not a dataclass: importing `dataclasses` takes a third of the time that importing the decorators may take.
+    """
+
+    __match_args__: tuple[str, ...] = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        return f"{type(self).__name__}({facts})"
+
+
+class TaskResult(_Facts):
     """What a task wants shown of its outcome.
 
     Attributes:
@@ -32,25 +50,40 @@ class TaskResult:
         table: rows, each a mapping of column to value.
     """
 
-    passed: bool
-    note: str = ""
-    table: list[dict[str, Any]] = field(default_factory=list)
+    __match_args__ = ("passed", "note", "table")
+
+    def __init__(
+        self, passed: bool, note: str = "", table: list[dict[str, Any]] | None = None
+    ) -> None:
+        self.passed = passed
+        self.note = note
+        self.table = [] if table is None else table
 
     def to_dict(self) -> dict[str, Any]:
         """The result as it is: ``{"passed": …, "note": …, "table": […]}``."""
         return {"passed": self.passed, "note": self.note, "table": self.table}
 
 
-@dataclass
-class TaskDefinition:
+class TaskDefinition(_Facts):
     """A task as a flow lists it. Times are ms."""
 
-    name: str
-    func: Callable[..., Any]
-    description: str = ""
-    weight: int | None = None
-    estimated_time: int = 1000
-    crucial_pass: bool = True
+    __match_args__ = ("name", "func", "description", "weight", "estimated_time", "crucial_pass")
+
+    def __init__(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        description: str = "",
+        weight: int | None = None,
+        estimated_time: int = 1000,
+        crucial_pass: bool = True,
+    ) -> None:
+        self.name = name
+        self.func = func
+        self.description = description
+        self.weight = weight
+        self.estimated_time = estimated_time
+        self.crucial_pass = crucial_pass
 
     def to_dict(self) -> dict[str, Any]:
         """The task as it is registered."""
@@ -65,16 +98,44 @@ class TaskDefinition:
         return body
 
 
-@dataclass
-class FlowDefinition:
-    """A flow as it is registered; `tasks` are the ones its code is seen to call."""
+class FlowDefinition(_Facts):
+    """A flow as it is registered.
 
-    name: str
-    func: Callable[..., Any]
-    description: str = ""
-    tasks: list[TaskDefinition] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    schedule: CronSchedule | None = None
+    Attributes:
+        tasks: default: the ones its code is seen to call, looked for when first asked.
+    """
+
+    __match_args__ = ("name", "func", "description", "tasks", "tags", "schedule")
+
+    def __init__(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        description: str = "",
+        tasks: list[TaskDefinition] | None = None,
+        tags: dict[str, str] | None = None,
+        schedule: CronSchedule | None = None,
+    ) -> None:
+        self.name = name
+        self.func = func
+        self.description = description
+        self.tags = {} if tags is None else tags
+        self.schedule = schedule
+        self._tasks = tasks
+
+    @property
+    def tasks(self) -> list[TaskDefinition]:
+        if self._tasks is None:
+            self.find_tasks()
+        return self._tasks or []
+
+    @tasks.setter
+    def tasks(self, tasks: list[TaskDefinition]) -> None:
+        self._tasks = tasks
+
+    def find_tasks(self) -> None:
+        """Look (again) for the tasks that the flow's code calls."""
+        self._tasks = [found.definition for found in tasks_of(self.func)]
 
     def to_dict(self) -> dict[str, Any]:
         """The registration body (PROTOCOL part 1)."""
@@ -121,7 +182,8 @@ class Task(Generic[P, R]):
         body: Any = func if func is not None else getattr(type(self), "run")
         while isinstance(body, partial):
             body = body.func
-        if inspect.isasyncgenfunction(body):
+        kind = code_kind(body)
+        if kind == ASYNC_GENERATOR:
             raise ConfigurationError(
                 "func", func or body, "is an async generator; let the task return a list"
             )
@@ -133,7 +195,7 @@ class Task(Generic[P, R]):
         self.name = check_name(
             "name", default_name or type(body).__name__ if name is None else name
         )
-        doc = inspect.getdoc(body) if func is not None else type(self).__doc__
+        doc = body.__doc__ if func is not None else type(self).__doc__
         self.description = check_text("description", first_line(doc), description)
         self.estimated_time = check_ms("estimated_time", estimated_time)
         self.weight = None if weight is None else check_ms("weight", weight)
@@ -142,8 +204,8 @@ class Task(Generic[P, R]):
         self.crucial_pass = crucial_pass
         # What a call runs, resolved once: a call costs microseconds.
         self.body: Callable[..., Any] = self.run if func is None else func
-        self.is_async = inspect.iscoroutinefunction(body)
-        self.is_generator = inspect.isgeneratorfunction(body)
+        self.is_async = kind == COROUTINE
+        self.is_generator = kind == GENERATOR
         self.is_plain = not (self.is_async or self.is_generator)
 
     def run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -223,53 +285,19 @@ def get_registry() -> WorkflowRegistry:
 
 
 def tasks_of(function: Callable[..., Any]) -> list[Task[..., Any]]:
-    """The tasks that a function's code names, in the order of first use.
+    """The tasks that a function's code names, in the order of first use; functions inside it count."""
+    from perfect.scan import values_of  # reads byte code: `dis` and `inspect` take 5 ms
 
-    Names are looked up where the code would look: its closure, its globals, and attributes of
-    modules and classes found there (``steps.extract``). Functions defined inside it are searched too.
-    """
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return []
-    closure: dict[str, Any] = {}
-    for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or ()):
-        try:
-            closure[name] = cell.cell_contents
-        except ValueError:  # a cell that is not filled yet
-            continue
-    found: dict[int, Task[..., Any]] = {}
-    for root, is_global, attributes in _loads(code):
-        value = (function.__globals__ if is_global else closure).get(root)
-        for attribute in attributes:
-            if not isinstance(value, (types.ModuleType, type)):
-                break
-            value = inspect.getattr_static(value, attribute, None)
-            if isinstance(value, (staticmethod, classmethod)):
-                value = value.__func__
-        if isinstance(value, Task):
-            found.setdefault(id(value), value)
+    found = {id(value): value for value in values_of(function) if isinstance(value, Task)}
     return list(found.values())
 
 
-@lru_cache(maxsize=1024)
-def _loads(code: types.CodeType) -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
-    """What code loads, in order: (name, whether global or else of the closure, attributes of it)."""
-    found: list[tuple[str, bool, tuple[str, ...]]] = []
-    following = False  # whether an attribute of the last name would come next
-    for instruction in dis.get_instructions(code):
-        operation, argument = instruction.opname, instruction.argval
-        if operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"):
-            found.append((argument, operation in ("LOAD_GLOBAL", "LOAD_NAME"), ()))
-            following = True
-        elif operation in ("LOAD_ATTR", "LOAD_METHOD") and following:
-            root, is_global, attributes = found[-1]
-            found[-1] = (root, is_global, (*attributes, argument))
-        elif operation not in ("CACHE", "EXTENDED_ARG"):
-            following = False
-            if isinstance(argument, types.CodeType):
-                found += _loads(argument)
-    return tuple(found)
+def code_kind(function: Any) -> int:
+    """COROUTINE, GENERATOR or ASYNC_GENERATOR for what is defined as one, else 0."""
+    while isinstance(function, (partial, types.MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
+    flags: int = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return flags & (COROUTINE | GENERATOR | ASYNC_GENERATOR)
 
 
 def first_line(doc: str | None) -> str:

@@ -82,7 +82,8 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
     poll: float = 30.0
     heartbeat: float = 3.0
-    silence: float = 10.0
+    # half a second under the promised 10 s, so that a killed client's run has failed within them
+    silence: float = 9.5
     sweep: float = 1.0
     lease: float = 15.0
     body_timeout: float = 30.0

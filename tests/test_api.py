@@ -15,15 +15,8 @@ from typing import Any
 
 import pytest
 
-from perfect.api import (
-    ExecutionRequest,
-    MockPerfectClient,
-    MockTransport,
-    PerfectAPIClient,
-    UrllibTransport,
-    encode,
-    quote,
-)
+from perfect.api import ExecutionRequest, MockPerfectClient, PerfectAPIClient, encode, quote
+from perfect.transport import MockTransport, UrllibTransport
 from perfect.delivery import shake_hands
 from perfect.errors import BackendRefused, BackendUnreachable
 from perfect.states import TaskState

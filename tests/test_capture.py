@@ -765,7 +765,7 @@ def test_a_terminal_shows_the_running_task_and_is_clean_afterwards() -> None:
         def long_task():
             from perfect import terminal
             with terminal.lock:
-                line = terminal._line
+                line = terminal.line
             while not line.shown:
                 seen.wait(0.01)
             print("a line of the task")
@@ -816,7 +816,7 @@ def test_a_terminal_that_goes_away_does_not_fail_the_flow(monkeypatch: pytest.Mo
 
     run = in_task(body)
     assert (run.state, run.logs) == ("COMPLETED", ["still here"])
-    assert not terminal.is_live()
+    assert terminal.line is None
 
 
 def test_a_line_that_comes_too_late_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -825,7 +825,7 @@ def test_a_line_that_comes_too_late_is_not_drawn(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "__stderr__", shown)
     progress = Progress("id", "flow", 0, "task", 50, 1.0)
     terminal.attach()
-    line = terminal._line
+    line = terminal.line
     assert line is not None
     line.draw(progress)
     assert "flow · task" in shown.getvalue() and " 50 %" in shown.getvalue()
@@ -842,7 +842,7 @@ def test_no_line_where_stderr_is_no_terminal() -> None:
         from perfect import flow, terminal
         @flow
         def run():
-            assert not terminal.is_live()
+            assert terminal.line is None
             print("plain")
         run()
         """)

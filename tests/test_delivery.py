@@ -14,13 +14,17 @@ from typing import Any
 import pytest
 
 from perfect import delivery, session as sessions
-from perfect.api import PerfectAPIClient, Response
-from perfect.delivery import Heart, Sender, cut_line
+from perfect.api import PerfectAPIClient
+from perfect.transport import Response
+from perfect.delivery import Heart, Sender
 from perfect.errors import BackendUnreachable
+from perfect.events import Encoder
 from perfect.records import FlowRun, LogLine
 from perfect.sdk import TaskResult, configure, flow, progress, run, task
 from perfect.session import Session, get_session, reset
 from perfect.settings import resolve
+from perfect.spool import spools
+from perfect.text import LONGEST_LINE, cut_line
 
 Answer = Callable[[list[dict[str, Any]]], Any]
 
@@ -33,6 +37,8 @@ class Native:
         self.paths: list[str] = []
         self.answer: Answer = lambda events: {"success": True, "committed": events[-1]["seq"]}
         self.changed = threading.Condition()
+        self.sessions: list[str] = []  # of each batch
+        self.asked = 0  # batches that came, whatever was answered
 
     def send(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], timeout: float
@@ -46,10 +52,14 @@ class Native:
             if headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             events = json.loads(body)["events"]
+            with self.changed:
+                self.asked += 1
+                self.changed.notify_all()
             said = self.answer(events)
             status, answer = said if isinstance(said, tuple) else (200, said)
             if status == 200:
                 self.batches.append(events)
+                self.sessions.append(headers["X-Perfect-Session"])
         elif path.startswith("/api/execution-requests"):
             time.sleep(0.05)
             answer = None
@@ -77,12 +87,27 @@ def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Native]:
     """The session's clients speak to it."""
     native = Native()
 
-    def new_client(self: Session) -> PerfectAPIClient:
-        return PerfectAPIClient(session_id=self.id, transport=native)
+    def new_client(self: Session, session_id: str) -> PerfectAPIClient:
+        return PerfectAPIClient(session_id=session_id, transport=native)
 
     monkeypatch.setattr(Session, "_new_client", new_client)
     yield native
     reset()
+
+
+def sender_of(
+    native: Native, outbox: SimpleQueue[Any], session: str = "session", **settings: Any
+) -> Sender:
+    """A sender by itself, for one session."""
+
+    def new_client(session_id: str) -> PerfectAPIClient:
+        return PerfectAPIClient(session_id=session_id, transport=native)
+
+    return Sender(resolve(settings), session, outbox, new_client)
+
+
+def line(text: str) -> LogLine:
+    return LogLine("run", None, "stdout", "INFO", text, 0.0)
 
 
 def delivered() -> None:
@@ -163,7 +188,8 @@ def test_a_batch_that_got_no_answer_keeps_its_numbers(native: Native) -> None:
     native.answer = flaky
     etl()
     delivered()
-    assert seen[0] == seen[1] == seen[2][: len(seen[0])]
+    # What has gathered meanwhile comes after it.
+    assert seen[1][: len(seen[0])] == seen[0] and seen[2][: len(seen[1])] == seen[1]
 
 
 @pytest.mark.parametrize(
@@ -184,14 +210,14 @@ def test_an_odd_answer_does_not_end_the_sender(native: Native, odd: Any) -> None
 def test_an_error_of_ours_costs_one_record_and_not_the_thread(
     native: Native, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = delivery.native_event
+    made = Encoder.encode
 
-    def failing(record: Any) -> Any:
+    def failing(self: Encoder, record: Any) -> Any:
         if isinstance(record, LogLine) and record.text == "step 1":
             raise RuntimeError("a bug of ours")
-        return made(record)
+        return made(self, record)
 
-    monkeypatch.setattr(delivery, "native_event", failing)
+    monkeypatch.setattr(Encoder, "encode", failing)
     etl(3)
     delivered()
     assert [event["text"] for event in native.of("log")] == ["step 0", "step 2"]
@@ -245,7 +271,7 @@ def test_own_progress_travels(native: Native) -> None:
     assert seen.is_set()
 
 
-def test_what_is_left_at_the_end_is_counted() -> None:
+def test_what_is_left_at_the_end_is_kept_and_delivered_by_the_next_process() -> None:
     native = Native()
 
     def away(events: list[dict[str, Any]]) -> Any:
@@ -253,11 +279,80 @@ def test_what_is_left_at_the_end_is_counted() -> None:
 
     native.answer = away
     outbox: SimpleQueue[Any] = SimpleQueue()
-    sender = Sender(PerfectAPIClient(transport=native), outbox)
+    sender = sender_of(native, outbox, "former")
     for number in range(5):
-        outbox.put(LogLine("run", None, "stdout", "INFO", str(number), 0.0))
+        outbox.put(line(str(number)))
     assert not sender.flush(0.3)
-    assert sender.close(0.5) == 5
+    assert sender.close(0.5) == (5, 0)
+    (left,) = spools(resolve({}).home)
+    assert (left.session, left.events, left.busy) == ("former", 5, False)
+
+    native.answer = lambda events: {"success": True}
+    outbox.put(line("own"))
+    sender = sender_of(native, outbox, "next")
+    assert sender.close(5) == (0, 0)
+    assert sorted(event["text"] for event in native.events) == [*"01234", "own"]
+    assert native.sessions == ["next", "former"]
+    assert spools(resolve({}).home) == []
+
+
+def test_an_orphan_whose_delivery_fails_is_tried_again() -> None:
+    native = Native()
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    times = iter(range(100))
+
+    def flaky(events: list[dict[str, Any]]) -> Any:
+        if next(times) in (0, 2, 3):
+            raise BackendUnreachable("gone")
+        return {"success": True}
+
+    native.answer = flaky
+    outbox.put(line("left"))
+    former = sender_of(native, outbox, "former", flush_timeout=0)
+    assert former.close(0) == (1, 0)
+    sender = sender_of(native, outbox, "next")
+    outbox.put(line("own"))
+    native.wait_for(lambda: len(native.batches) == 2)
+    assert sender.close(5) == (0, 0)
+    assert [event["text"] for event in native.events] == ["own", "left"]
+    assert spools(resolve({}).home) == []
+
+
+def test_what_is_closed_while_the_last_answer_comes_does_not_wait() -> None:
+    """Whatever the moment at which closing is announced."""
+    native = Native()
+    began = time.monotonic()
+    for number in range(100):
+        outbox: SimpleQueue[Any] = SimpleQueue()
+        sender = sender_of(native, outbox, f"session {number}")
+        outbox.put(line(str(number)))
+        native.wait_for(lambda: len(native.batches) > number)  # noqa: B023
+        assert sender.close(30) == (0, 0)
+    assert time.monotonic() - began < 20
+
+
+def test_a_hanging_request_does_not_keep_the_rest_from_the_disk() -> None:
+    native = Native()
+    go = threading.Event()
+
+    def hanging(events: list[dict[str, Any]]) -> Any:
+        go.wait(20)
+        return {"success": True}
+
+    native.answer = hanging
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    sender = sender_of(native, outbox)
+    outbox.put(line("under way"))
+    native.wait_for(lambda: native.asked)
+    outbox.put(line("meanwhile"))
+    deadline = time.monotonic() + 10
+    while not [left for left in spools(resolve({}).home) if left.events == 2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    go.set()
+    assert sender.close(5) == (0, 0)
+    assert [event["text"] for event in native.events] == ["under way", "meanwhile"]
+    assert spools(resolve({}).home) == []
 
 
 def test_the_last_batch_is_tried_again_by_itself() -> None:
@@ -272,11 +367,11 @@ def test_the_last_batch_is_tried_again_by_itself() -> None:
 
     native.answer = flaky
     outbox: SimpleQueue[Any] = SimpleQueue()
-    sender = Sender(PerfectAPIClient(transport=native), outbox)
-    outbox.put(LogLine("run", None, "stdout", "INFO", "the last line", 0.0))
+    sender = sender_of(native, outbox)
+    outbox.put(line("the last line"))
     native.wait_for(lambda: native.batches)
     assert [event["text"] for event in native.events] == ["the last line"]
-    assert sender.close(5) == 0
+    assert sender.close(5) == (0, 0)
 
 
 def test_closing_tries_what_failed_again() -> None:
@@ -291,20 +386,20 @@ def test_closing_tries_what_failed_again() -> None:
 
     native.answer = once
     outbox: SimpleQueue[Any] = SimpleQueue()
-    sender = Sender(PerfectAPIClient(transport=native), outbox)
-    outbox.put(LogLine("run", None, "stdout", "INFO", "the last line", 0.0))
+    sender = sender_of(native, outbox)
+    outbox.put(line("the last line"))
     assert failed.wait(5)
-    assert sender.close(5) == 0
+    assert sender.close(5) == (0, 0)
     assert [event["text"] for event in native.events] == ["the last line"]
 
 
 def test_nothing_is_left_when_everything_was_delivered() -> None:
     native = Native()
     outbox: SimpleQueue[Any] = SimpleQueue()
-    sender = Sender(PerfectAPIClient(transport=native), outbox)
+    sender = sender_of(native, outbox)
     for number in range(5):
-        outbox.put(LogLine("run", None, "stdout", "INFO", str(number), 0.0))
-    assert sender.close(5) == 0
+        outbox.put(line(str(number)))
+    assert sender.close(5) == (0, 0)
     assert len(native.events) == 5
     assert not sender.thread.is_alive()
 
@@ -338,7 +433,7 @@ def test_the_heart_beats_only_while_a_run_is_active(monkeypatch: pytest.MonkeyPa
     native = Native()
     busy = threading.Event()
     outbox: SimpleQueue[Any] = SimpleQueue()
-    sender = Sender(PerfectAPIClient(transport=native), outbox)
+    sender = sender_of(native, outbox)
     assert sender.flush(5)
     heart = Heart(sender, busy)
     busy.set()
@@ -361,9 +456,9 @@ def test_the_heart_beats_only_while_a_run_is_active(monkeypatch: pytest.MonkeyPa
 def test_a_line_fits_the_protocols_limit(text: str) -> None:
     cut = cut_line(text)
     data = cut.encode()
-    assert len(data) <= delivery.LONGEST_LINE
+    assert len(data) <= LONGEST_LINE
     whole = text.encode("utf-8", "replace")
-    if len(whole) <= delivery.LONGEST_LINE:
+    if len(whole) <= LONGEST_LINE:
         assert data == whole
     else:
         kept, _, marker = cut.rpartition("… [cut, ")
@@ -395,8 +490,8 @@ def test_warnings_go_to_the_log_of_the_client(caplog: pytest.LogCaptureFixture) 
     native = Native()
     native.answer = lambda events: (401, {"error": "who are you?"})
     outbox: SimpleQueue[Any] = SimpleQueue()
-    sender = Sender(PerfectAPIClient(transport=native), outbox)
-    outbox.put(LogLine("run", None, "stdout", "INFO", "x", 0.0))
+    sender = sender_of(native, outbox)
+    outbox.put(line("x"))
     assert not sender.flush(0.3)
     sender.close(0.2)
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]

@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +19,9 @@ import pytest
 from perfect import delivery, documented
 from perfect.delivery import shake_hands
 from perfect.documented import DocumentedReporter
+from perfect.events import Encoder, Event
 from perfect.records import FlowRun, TaskRun
+from perfect.redaction import Redactor
 from perfect.sdk import TaskResult, configure, connect, flow, progress, propagate, run, task
 from perfect.session import get_session, reset
 from perfect.states import TaskState
@@ -661,19 +662,23 @@ class Scripted:
         return {"success": True, "flow": {"id": "f", "tasks": []}, "runId": "r"}
 
 
+def encoded(encoder: Encoder, *records: Any) -> list[Event]:
+    return [event for event in map(encoder.encode, records) if event is not None]
+
+
 def test_records_that_arrive_out_of_order_leave_no_gap() -> None:
     client = Scripted()
     reporter = DocumentedReporter(client)  # type: ignore[arg-type]
+    encoder = Encoder(Redactor())
     run_ = FlowRun({"name": "f", "tags": {}, "tasks": []}, lambda record: None)
     entries = [TaskRun(run_, index, extract, lambda *_: None, run_.started) for index in range(4)]
-    reporter.deliver(deque([run_, entries[2], entries[1]]))
+    reporter.send(encoded(encoder, run_, entries[2], entries[1]))
     for entry in entries[1:3]:
         entry.ended, entry.state = run_.started, TaskState.COMPLETED
-    reporter.deliver(
-        deque([entries[1], entries[0], entries[2], entries[3]])
-    )  # 3 begins, never ends
+    # 3 begins, never ends
+    reporter.send(encoded(encoder, entries[1], entries[0], entries[2], entries[3]))
     run_.task_count, run_.state = 4, TaskState.COMPLETED
-    reporter.deliver(deque([run_]))
+    reporter.send(encoded(encoder, run_))
     seen = -1
     for path, _ in client.asked:
         if "/tasks/" in path:
@@ -687,11 +692,12 @@ def test_an_index_that_never_came_does_not_break_the_run() -> None:
     """A thread may die between taking its index and reporting it."""
     client = Scripted()
     reporter = DocumentedReporter(client)  # type: ignore[arg-type]
+    encoder = Encoder(Redactor())
     run_ = FlowRun({"name": "f", "tags": {}, "tasks": []}, lambda record: None)
     late = TaskRun(run_, 1, extract, lambda *_: None, run_.started)
     late.ended, late.state = run_.started, TaskState.COMPLETED
     run_.task_count, run_.state, run_.error = 2, TaskState.FAILED, {"type": "E", "message": "m"}
-    reporter.deliver(deque([run_, late, run_]))
+    reporter.send(encoded(encoder, run_, late, run_))
     seen = -1
     for path, _ in client.asked:
         if "/tasks/" in path:

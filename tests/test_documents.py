@@ -7,7 +7,6 @@ document that gains a block fails until it has one.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import json
 import os
@@ -418,7 +417,7 @@ def data_structures(block: Block, bench: Bench) -> None:
     for node in classes:
         actual: Any = pkgutil.resolve_name(f"perfect.sdk:{node.name}")
         fields = [ast.unparse(part.target) for part in node.body if isinstance(part, ast.AnnAssign)]
-        assert [field.name for field in dataclasses.fields(actual)][: len(fields)] == fields
+        assert list(inspect.signature(actual).parameters)[: len(fields)] == fields
         assert_takes(actual, f"{node.name}({', '.join(fields)})")
         values = [object() for _ in fields]
         made = actual(*values)

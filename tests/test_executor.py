@@ -27,7 +27,8 @@ from perfect import capture, context, terminal, testing, ticker
 from perfect.api import ExecutionRequest
 from perfect.context import current
 from perfect.errors import ConfigurationError, NotFound, TaskFailed
-from perfect.executor import create_execution_handler, describe, state_after
+from perfect.executor import create_execution_handler
+from perfect.failures import describe, state_after
 from perfect.sdk import TaskResult, flow, get_registry, progress, propagate, task
 from perfect.session import get_session
 from perfect.signals import Terminated

@@ -22,7 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfect.jsonable import DEEPEST, EXACT_INTEGER, clean, snapshot
+from perfect.jsonable import DEEPEST, EXACT_INTEGER, snapshot
+from perfect.text import clean
 
 
 def as_json(value: Any, **limits: int) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from perfect import sdk, testing
+from perfect import running, sdk, testing
 from perfect.errors import ConfigurationError, NotFound
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.sdk import (
@@ -398,7 +398,7 @@ def test_listen_leaves_a_handler_of_the_users_alone() -> None:
     former = signal.signal(signal.SIGTERM, mine)
     try:
         stop = threading.Event()
-        with sdk._stopped_by_signals(stop):
+        with running._stopped_by_signals(stop.set):
             assert signal.getsignal(signal.SIGTERM) is mine
             assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
             signal.raise_signal(signal.SIGINT)

@@ -19,12 +19,12 @@ from perfect.errors import ConfigurationError
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.sdk import flow, get_registry, task
 from perfect.tasks import (
+    tasks_of,
     FlowDefinition,
     Task,
     TaskDefinition,
     TaskResult,
     WorkflowRegistry,
-    tasks_of,
 )
 from tests.support import steps
 from tests.support.steps import MoreSteps, Steps, extract, load, look, ok, only_named

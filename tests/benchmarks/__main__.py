@@ -5,4 +5,4 @@ import sys
 from tests.benchmarks.measure import measure_all, table
 
 size = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-print(table(measure_all(size, size)))
+print(table(measure_all(size, size, idle=10)))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 from perfect import sdk
 from perfect import session as sessions
@@ -133,52 +133,159 @@ def measure_live_call(calls: int) -> list[Figure]:
     ]
 
 
-def measure_print(lines: int) -> list[Figure]:
-    """µs of a print to a file, captured and not: in mock mode and live."""
-
+def _printing(lines: int, two: bool) -> Callable[[], float]:
     def print_all() -> float:
         began = perf_counter()
-        for number in range(lines):
-            print("line", number)
+        if two:
+            for number in range(lines):
+                print("line", number)
+        else:
+            for _ in range(lines):
+                print("a line of text")
         return perf_counter() - began
 
-    task = sdk.task(name="print")(print_all)
-    flow = sdk.flow(name="printing")(lambda: task())
+    return print_all
+
+
+def measure_print(lines: int, repeats: int = REPEATS) -> list[Figure]:
+    """µs of a print to a file, captured and not: in mock mode and live, of one argument and of two."""
+    figures = []
     former = sys.stdout
     with tempfile.TemporaryFile("w") as file:
         sys.stdout = file
         try:
-            control = print_all()
-            with mock():
-                mocked = flow()
-            with live_backend():
-                live = flow()
-                sessions.get_session().flush(300)
+            for two in (False, True):
+                print_all = _printing(lines, two)
+                one = sdk.task(name="print")(print_all)
+                flow = sdk.flow(name="printing")(lambda one=one: one())
+                control = min(print_all() for _ in range(repeats))
+                mocked = []
+                for _ in range(repeats):
+                    with mock():
+                        gc.collect()
+                        mocked.append(flow())
+                live = []
+                with live_backend():
+                    for _ in range(repeats):
+                        live.append(flow())
+                        assert sessions.get_session().flush(300)
+                what = "2 arguments, 4 writes" if two else "1 argument"
+                for mode, took in (("mock", min(mocked)), ("live", min(live))):
+                    name = f"captured print ({what}), {mode}"
+                    figures.append(Figure(name, "µs", control / lines * 1e6, took / lines * 1e6))
         finally:
             sys.stdout = former
-    scale = 1e6 / lines
+    return figures
+
+
+_MEMORY_SCRIPT = """
+import sys
+from perfect import configure, flow, task
+from perfect import session
+
+def peak():  # not getrusage's: that one begins with what the parent had
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+
+configure(backend_url=sys.argv[1], home=sys.argv[2])
+
+@task
+def one(number):
+    return number
+
+@flow
+def many(calls):
+    for number in range(calls):
+        one(number)
+
+many(1000)
+session.get_session().flush(60)
+before = peak()
+for _ in range(int(sys.argv[3]) // 10000):
+    many(10000)
+many(int(sys.argv[3]) % 10000)
+session.get_session().flush(300)
+print(before, peak())
+"""
+
+
+def measure_memory(calls: int) -> Figure:
+    """MiB of a client process at its peak: after 1,000 tasks (the control), and after many more."""
+    with tempfile.TemporaryDirectory() as folder, BackendProcess(Path(folder)) as backend:
+        done = subprocess.run(
+            [sys.executable, "-c", _MEMORY_SCRIPT, backend.url, folder, str(calls)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    before, after = (float(text) for text in done.stdout.split())
+    return Figure(f"memory of a client, {calls:,} tasks live", "MiB", before, after)
+
+
+_IDLE_SCRIPT = """
+import sys
+from perfect import configure, flow, listen
+
+configure(backend_url=sys.argv[1], home=sys.argv[2])
+
+@flow
+def waiting():
+    pass
+
+print("ready", flush=True)
+listen()
+"""
+
+
+def measure_idle(seconds: float) -> list[Figure]:
+    """What an idle worker takes: % of a core, and how often it wakes (switches per s)."""
+    with tempfile.TemporaryDirectory() as folder, BackendProcess(Path(folder)) as backend:
+        command = [sys.executable, "-c", _IDLE_SCRIPT, backend.url, folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout is not None
+            worker.stdout.readline()
+            sleep(2)  # it connects and registers meanwhile: what is measured is the time after that
+            ticks, switches = _usage(worker.pid)
+            sleep(seconds)
+            more_ticks, more_switches = _usage(worker.pid)
+            worker.terminate()
+    share = (more_ticks - ticks) / os.sysconf("SC_CLK_TCK") / seconds * 100
     return [
-        Figure("captured print, mock", "µs", control * scale, mocked * scale),
-        Figure("captured print, live", "µs", control * scale, live * scale),
+        Figure("idle worker, share of a core", "%", 0.0, share),
+        Figure("idle worker, wake-ups per second", "/s", 0.0, (more_switches - switches) / seconds),
     ]
 
 
-def measure_all(calls: int, lines: int) -> list[Figure]:
-    """Every figure, at a size."""
+def _usage(pid: int) -> tuple[int, int]:
+    """CPU ticks and context switches of a process so far, from /proc."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    switches = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        for line in status.read_text().splitlines():
+            if "ctxt_switches" in line:
+                switches += int(line.split()[1])
+    return int(fields[11]) + int(fields[12]), switches
+
+
+def measure_all(calls: int, lines: int, idle: float) -> list[Figure]:
+    """Every figure, at a size; the idle worker is watched for so many s."""
     return [
         measure_import(),
         measure_mock_call(calls),
         *measure_live_call(calls),
         *measure_print(lines),
+        measure_memory(calls),
+        *measure_idle(idle),
     ]
 
 
 def table(figures: list[Figure]) -> str:
     """The figures as a table of text."""
-    rows = [f"{'':40} {'control':>10} {'measured':>10} {'over':>10} {'ratio':>7}"]
+    rows = [f"{'':46} {'control':>10} {'measured':>10} {'over':>10} {'ratio':>7}"]
     for figure in figures:
         rows.append(
-            f"{figure.name:40} {figure.control:8.2f} {figure.unit} {figure.measured:7.2f} {figure.unit}"
+            f"{figure.name:46} {figure.control:8.2f} {figure.unit} {figure.measured:7.2f} {figure.unit}"
             f" {figure.over:7.2f} {figure.unit} {figure.ratio:6.1f}×"
         )
     rows.append(f"({os.cpu_count()} cores, Python {sys.version.split()[0]}; least of the repeats)")

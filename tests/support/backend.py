@@ -18,10 +18,19 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopba
 
 
 class BackendProcess:
-    """``python -m perfect.server`` in a process of its own; a context manager."""
+    """``python -m perfect.server`` in a process of its own; a context manager.
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+    Args:
+        folder: where it keeps its database and what it says on stderr.
+        options: for the command line.
+        port: 0 takes a free one.
+        settings: of `ServerSettings`, beyond what the command line has.
+    """
+
+    def __init__(self, folder: Path, *options: str, port: int = 0, **settings: Any) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
         self.database = folder / "perfect.db"
         self.port = port
         self.options = options
@@ -31,7 +40,10 @@ class BackendProcess:
     def start(self) -> BackendProcess:
         """Start it, on the same port and database as before if there was a before."""
         environment = {**os.environ, "PERFECT_HOME": str(self.folder), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "perfect.server", "--port", str(self.port)]
+        module = ["perfect.server"]
+        if self.settings:
+            module = ["tests.support.backend_with", json.dumps(self.settings)]
+        command = [sys.executable, "-m", *module, "--port", str(self.port)]
         with (self.folder / "backend.err").open("a") as errors:
             self.process = subprocess.Popen(
                 [*command, "--db", str(self.database), *self.options],
@@ -39,6 +51,7 @@ class BackendProcess:
                 stderr=errors,
                 text=True,
                 env=environment,
+                cwd=Path(__file__).parents[2],
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -55,6 +68,20 @@ class BackendProcess:
         assert self.process is not None
         self.process.kill()
         self._reap()
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections are accepted, and nothing is answered."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def said(self) -> str:
+        """All that it said on stderr in its lives."""
+        return (self.folder / "backend.err").read_text()
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -95,7 +122,7 @@ class BackendProcess:
             self.url + path,
             data=data,
             method=method,
-            headers={"Content-Type": "application/json", **(headers or {})},
+            headers={"Content-Type": "application/json", **self._access(), **(headers or {})},
         )
         try:
             with _OPENER.open(request, timeout=40) as answer:
@@ -107,6 +134,10 @@ class BackendProcess:
             return status, json.loads(content)
         except ValueError:
             return status, content.decode("utf-8", "replace")
+
+    def _access(self) -> dict[str, str]:
+        token = self.settings.get("token")
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, newest first."""

@@ -143,6 +143,8 @@ class Flow(Generic[P, R]):
         definition: its name, description, tasks, tags and schedule.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable[P, R], definition: FlowDefinition) -> None:
         update_wrapper(self, function)
         self.function = function

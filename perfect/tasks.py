@@ -165,6 +165,8 @@ class Task(Generic[P, R]):
         ConfigurationError: an argument is of the wrong type or out of range; it says which.
     """
 
+    __name__: str
+
     def __init__(
         self,
         func: Callable[P, R] | None = None,

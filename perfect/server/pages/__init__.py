@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -10,6 +11,8 @@ from jinja2 import Environment, PackageLoader, Undefined
 from starlette.responses import HTMLResponse
 
 _COLUMNS = 50
+# CSI (colours, cursor), OSC (titles, links) and two-byte sequences
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CELL = 1_000
 
 ICONS = {
@@ -68,6 +71,11 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
+def plain(text: str) -> str:
+    """A log line without the escape sequences that move a terminal's cursor or colour its text (ECMA-48)."""
+    return _ESCAPES.sub("", text) if "\x1b" in text else text
+
+
 environment = Environment(
     loader=PackageLoader("perfect.server.pages", "."),
     autoescape=True,
@@ -81,6 +89,7 @@ environment.filters |= {
     "columns": columns,
     "rows": rows,
     "cell": cell,
+    "plain": plain,
     "tojson_text": as_json,
 }
 

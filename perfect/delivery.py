@@ -16,16 +16,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from perfect.api import PerfectAPIClient
 from perfect.backlog import Backlog
 from perfect.documented import DocumentedReporter
 from perfect.errors import BackendError, BackendRefused
-from perfect.events import Encoder, Event
+from perfect.events import Encoder
 from perfect.native import NativeReporter
 from perfect.records import Registration
 from perfect.redaction import Redactor
+from perfect.reporting import Reporter, shake_hands
 from perfect.settings import Settings
 from perfect.spool import Spool, SpoolFailed, orphans
 from perfect.threads import Carrier, spawn
@@ -41,48 +42,9 @@ LONGEST_REST = 0.2  # s
 SPILL_EVERY = 0.2  # s: no older than this is what a SIGKILL may take while the backend is away
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # s, between attempts
 REFUSED_WAIT = 15.0  # s, after 401 or 403: somebody has to act first
-HEARTBEAT = 3.0  # s
 SPOOL_TIME = 2.0  # s that writing the rest to disk may take at the end
 
 NewClient = Callable[[str], PerfectAPIClient]  # for a session's id
-
-
-class Reporter(Protocol):
-    """Sends events in one of the two protocols. Used by one thread at a time.
-
-    Attributes:
-        native: whether any request is a sign of life to the backend.
-        settled: the number up to which everything is done with, also when `send` has raised.
-    """
-
-    native: bool
-    settled: int
-
-    def send(self, events: list[Event]) -> None:
-        """Send events, oldest first.
-
-        Raises:
-            BackendError: some could not be sent now; those after `settled` are to be tried again.
-        """
-
-    def register(self, flow: dict[str, Any]) -> None:
-        """Tell the backend of a flow that this process serves.
-
-        Raises:
-            BackendError: it could not be told now.
-        """
-
-    def notes(self) -> dict[str, str]:
-        """What another process needs to go on with the runs that are under way."""
-
-    def recall(self, notes: dict[str, str]) -> None:
-        """Take up another process's notes."""
-
-    def tick(self) -> None:
-        """Tell the progress of running tasks, where the backend wants to be told."""
-
-    def next_tick(self) -> float | None:
-        """s until `tick` is due, or None."""
 
 
 class Flush:
@@ -422,55 +384,3 @@ class _Orphan(NamedTuple):
     spool: Spool
     client: PerfectAPIClient
     reporter: Reporter
-
-
-class Heart:
-    """Tells the backend every 3 s that this session lives, while a run is active.
-
-    Args:
-        busy: set while a run is active; the thread sleeps without waking while it is not.
-    """
-
-    def __init__(self, sender: Sender, busy: threading.Event) -> None:
-        self._sender = sender
-        self._busy = busy
-        self._stopped = threading.Event()
-        self.thread = spawn("perfect-heartbeat", self._run)
-
-    def close(self) -> None:
-        """Stop beating."""
-        self._stopped.set()
-        self._busy.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._busy.wait()
-            if self._stopped.wait(HEARTBEAT) or not self._busy.is_set():
-                continue
-            sender = self._sender
-            if sender.reporter is None:
-                continue  # nobody to tell
-            if sender.reporter.native and monotonic() - sender.last_success < HEARTBEAT / 2:
-                continue  # any request is a sign of life there
-            try:
-                sender.client.request("POST", "/api/heartbeat")
-            except BackendError:  # the sender finds out by itself
-                pass
-
-
-def shake_hands(client: PerfectAPIClient) -> Reporter:
-    """Find out which protocol the backend speaks (PROTOCOL part 4, handshake).
-
-    Raises:
-        BackendError: that can't be told yet.
-    """
-    try:
-        answer = client.request("GET", "/api/version")
-    except BackendRefused as refusal:
-        # 200 with something else than JSON is a documented backend's catch-all page.
-        if refusal.status not in (200, 404):
-            raise
-        return DocumentedReporter(client)
-    if isinstance(answer, dict) and answer.get("name") == "perfect" and answer.get("protocol") == 2:
-        return NativeReporter(client)
-    return DocumentedReporter(client)

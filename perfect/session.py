@@ -23,7 +23,8 @@ from perfect.settings import Settings
 
 if TYPE_CHECKING:
     from perfect.api import ExecutionRequest, PerfectAPIClient
-    from perfect.delivery import Heart, Sender
+    from perfect.delivery import Sender
+    from perfect.heart import Heart
     from perfect.listener import Listener
 
 log = logging.getLogger("perfect")
@@ -108,7 +109,8 @@ class Session:
             if self._sender is not None:
                 return
             # Loaded at the first connection: urllib, ssl and gzip cost tens of ms.
-            from perfect.delivery import Heart, Sender
+            from perfect.delivery import Sender
+            from perfect.heart import Heart
 
             try:
                 sender = Sender(self.settings, self.id, self._outbox, self._new_client)

@@ -17,7 +17,7 @@ import pytest
 
 from perfect.api import ExecutionRequest, MockPerfectClient, PerfectAPIClient, encode, quote
 from perfect.transport import MockTransport, UrllibTransport
-from perfect.delivery import shake_hands
+from perfect.reporting import shake_hands
 from perfect.errors import BackendRefused, BackendUnreachable
 from perfect.states import TaskState
 from tests.standins.documented_backend import DocumentedBackend

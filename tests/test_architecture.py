@@ -29,8 +29,9 @@ LAYERS = """
     threads forking api backlog
     documented
     native
+    reporting
     delivery
-    listener
+    heart listener
     session
     executor
     running
@@ -51,6 +52,7 @@ ALLOWED_LATE = {
     ("cli", "perfect.spool"),
     ("session", "perfect.api"),
     ("session", "perfect.delivery"),
+    ("session", "perfect.heart"),
     ("session", "perfect.listener"),
     ("settings", "tomllib"),
     ("executor", "asyncio"),

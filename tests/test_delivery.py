@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from perfect import delivery, session as sessions
+from perfect import delivery, heart as heart_module, session as sessions
 from perfect.api import PerfectAPIClient
 from perfect.transport import Response
-from perfect.delivery import Heart, Sender
+from perfect.delivery import Sender
+from perfect.heart import Heart
 from perfect.errors import BackendUnreachable
 from perfect.events import Encoder
 from perfect.records import FlowRun, LogLine
@@ -429,7 +430,7 @@ def test_a_run_that_begins_while_another_ends_has_a_heart() -> None:
 
 
 def test_the_heart_beats_only_while_a_run_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.02)
     native = Native()
     busy = threading.Event()
     outbox: SimpleQueue[Any] = SimpleQueue()

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from perfect import delivery, documented
-from perfect.delivery import shake_hands
+from perfect import delivery, documented, heart
+from perfect.reporting import shake_hands
 from perfect.documented import DocumentedReporter
 from perfect.events import Encoder, Event
 from perfect.records import FlowRun, TaskRun
@@ -545,7 +545,7 @@ def test_polls_that_are_answered_at_once_are_not_asked_without_end() -> None:
 def test_the_heart_beats_while_a_run_is_active_and_not_after(
     backend: DocumentedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(heart, "HEARTBEAT", 0.02)
     silent = task(name="silent")(
         lambda: backend.wait_for(lambda: len(backend.requests("POST", "/api/heartbeat")) >= 3)
     )
@@ -561,7 +561,7 @@ def test_the_heart_beats_while_a_run_is_active_and_not_after(
 def test_two_runs_in_a_row_both_have_a_heart(
     backend: DocumentedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(heart, "HEARTBEAT", 0.02)
     for number in range(2):
         beats = len(backend.requests("POST", "/api/heartbeat"))
         silent = task(name="silent")(

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from perfect import running, sdk, testing
+from perfect import running, testing
 from perfect.errors import ConfigurationError, NotFound
-from perfect.schedules import CronSchedule, IntervalSchedule
+from perfect.schedules import CronSchedule
 from perfect.sdk import (
     Flow,
     configure,

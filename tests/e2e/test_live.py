@@ -18,6 +18,7 @@ import pytest
 import perfect
 from perfect import TaskResult, flow, task
 from perfect import session as sessions
+from perfect.records import LogLine
 from tests.support.backend import BackendProcess
 from tests.support.processes import python
 
@@ -430,11 +431,8 @@ def test_a_refused_event_does_not_spoil_the_run(live: BackendProcess) -> None:
     @flow(name="spoiled?")
     def spoiled() -> None:
         print("before")
-        session = sessions.get_session()
-        run = next(iter(session.active.values()))
-        from perfect.records import LogLine
-
-        session.put(LogLine("not a run id", None, "stdout", "INFO", "lost", time.time()))
+        line = LogLine("not a run id", None, "stdout", "INFO", "lost", time.time())
+        sessions.get_session().put(line)
         print("after")
 
     spoiled()

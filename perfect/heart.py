@@ -1,0 +1,46 @@
+"""Signs of life while a run is active."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+from perfect.delivery import Sender
+from perfect.errors import BackendError
+from perfect.threads import spawn
+
+HEARTBEAT = 3.0  # s
+
+
+class Heart:
+    """Tells the backend every 3 s that this session lives, while a run is active.
+
+    Args:
+        busy: set while a run is active; the thread sleeps without waking while it is not.
+    """
+
+    def __init__(self, sender: Sender, busy: threading.Event) -> None:
+        self._sender = sender
+        self._busy = busy
+        self._stopped = threading.Event()
+        self.thread = spawn("perfect-heartbeat", self._run)
+
+    def close(self) -> None:
+        """Stop beating."""
+        self._stopped.set()
+        self._busy.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._busy.wait()
+            if self._stopped.wait(HEARTBEAT) or not self._busy.is_set():
+                continue
+            sender = self._sender
+            if sender.reporter is None:
+                continue  # nobody to tell
+            if sender.reporter.native and monotonic() - sender.last_success < HEARTBEAT / 2:
+                continue  # any request is a sign of life there
+            try:
+                sender.client.request("POST", "/api/heartbeat")
+            except BackendError:  # the sender finds out by itself
+                pass

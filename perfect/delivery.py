@@ -22,7 +22,7 @@ from perfect.api import PerfectAPIClient
 from perfect.backlog import Backlog
 from perfect.documented import DocumentedReporter
 from perfect.errors import BackendError, BackendRefused
-from perfect.events import Encoder
+from perfect.events import Encoder, Event
 from perfect.native import NativeReporter
 from perfect.records import Registration
 from perfect.redaction import Redactor
@@ -177,12 +177,7 @@ class Sender:
             self._registrations.popleft()
             self._succeeded()
         elif len(self._backlog):
-            events = self._backlog.head(MOST_EVENTS, LARGEST_BATCH)
-            try:
-                self._carry(lambda: reporter.send(events))
-            finally:
-                self._backlog.settle(reporter.settled)
-            self._succeeded()
+            self._send(reporter, self._backlog.head(MOST_EVENTS, LARGEST_BATCH), self._backlog)
             self._release_marks()
         elif self._orphan is not None:
             self._deliver_orphan(self._orphan)
@@ -194,6 +189,14 @@ class Sender:
                 self._carry(reporter.tick)
             else:
                 self._wait(due)
+
+    def _send(self, reporter: Reporter, events: list[Event], kept: Backlog | Spool) -> None:
+        """Send a batch, and forget where it is kept what the backend has of it."""
+        try:
+            self._carry(lambda: reporter.send(events))
+        finally:
+            kept.settle(reporter.settled)
+        self._succeeded()
 
     def _carry(self, job: Callable[[], Any]) -> Any:
         """Have the carrier do a job; while it takes long, keep memory bounded and the disk up to date.
@@ -319,11 +322,7 @@ class Sender:
                 orphan.reporter.recall(orphan.spool.about())
             events = orphan.spool.head(MOST_EVENTS, LARGEST_BATCH)
             if events:
-                try:
-                    self._carry(lambda: orphan.reporter.send(events))
-                finally:
-                    orphan.spool.settle(orphan.reporter.settled)
-                self._succeeded()
+                self._send(orphan.reporter, events, orphan.spool)
                 return
         except SpoolFailed as error:
             log.warning("perfect: %s can't be delivered: %s", orphan.spool.path, error)

@@ -15,6 +15,7 @@ from perfect.api import PerfectAPIClient, encode, quote
 from perfect.errors import BackendRefused
 from perfect.events import Event
 from perfect.states import TaskState
+from perfect.ticker import percent_of
 
 log = logging.getLogger("perfect")
 
@@ -130,7 +131,7 @@ class DocumentedReporter:
                 if answer.get("runId"):
                     return _Run(str(answer["runId"]), sent, estimates)
         except BackendRefused as refusal:
-            if refusal.status in (401, 403, 429) or refusal.status >= 500:
+            if refusal.may_pass:
                 raise
             log.warning("perfect: the backend does not take a run: %s", refusal)
         except (TypeError, KeyError, AttributeError):  # an answer of another shape
@@ -232,7 +233,7 @@ class DocumentedReporter:
             return min(99, int(fields["progress"]))
         estimate = run.estimates.get(fields["name"], fields["estimate"])
         elapsed = fields.get("ended", time() * 1000) - fields["started"]
-        return max(0, min(99, int(elapsed / estimate * 100))) if estimate > 0 else 99
+        return percent_of(elapsed, estimate)
 
     # --- lines -----------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ def register(client: PerfectAPIClient, flow: dict[str, Any]) -> None:
     try:
         client.request("POST", "/api/flows", flow)
     except BackendRefused as refusal:
-        if refusal.status in (401, 403, 429) or refusal.status >= 500:
+        if refusal.may_pass:
             raise
         log.warning("perfect: the backend does not take flow %r: %s", flow["name"], refusal)
 

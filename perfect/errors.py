@@ -143,6 +143,11 @@ class BackendRefused(BackendError):
         self.detail = detail
         self.retry_after = retry_after
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may be taken later: access, overload and failures of the backend."""
+        return self.status in (401, 403, 429) or self.status >= 500
+
 
 def _rebuilt(
     kind: type[PerfectError], args: tuple[Any, ...], facts: dict[str, Any]

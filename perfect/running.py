@@ -6,7 +6,6 @@ everything a module of decorated functions needs.
 
 from __future__ import annotations
 
-import inspect
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ def execute(
     parent = None if scope is None or scope.run is None else scope.run.id
     session = get_session()
     executor = FlowExecutor(session, definition, configuration=configuration, parent=parent)
-    if inspect.iscoroutinefunction(definition.func):
+    if definition.is_async:
         return _execute_async(executor, definition, session, args, kwargs)
     try:
         return executor.execute(*args, **kwargs)

@@ -18,7 +18,6 @@ from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.states import TaskState
 from perfect.tasks import (
     ASYNC_GENERATOR,
-    COROUTINE,
     GENERATOR,
     LONGEST_NAME,
     FlowDefinition,
@@ -149,7 +148,7 @@ class Flow(Generic[P, R]):
         update_wrapper(self, function)
         self.function = function
         self.definition = definition
-        self.is_async = code_kind(function) == COROUTINE
+        self.is_async = definition.is_async
 
     @property
     def name(self) -> str:

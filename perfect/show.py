@@ -7,6 +7,8 @@ import sys
 import unicodedata
 from datetime import UTC, datetime
 
+from perfect.text import printable
+
 ICONS = {
     "PENDING": "○",
     "RUNNING": "▶",
@@ -30,11 +32,6 @@ def show_state(state: str) -> str:
     return f"{ICONS.get(state, '?')} {state}"
 
 
-def clean(text: str) -> str:
-    """Text from elsewhere without what could move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "·" for c in text)
-
-
 def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
@@ -48,7 +45,7 @@ class Table:
 
     def add(self, *cells: str) -> None:
         """Add a row."""
-        self.rows.append(tuple(clean(cell) for cell in cells))
+        self.rows.append(tuple(printable(cell) for cell in cells))
 
     def lines(self) -> list[str]:
         """The table's lines, the heads first."""

@@ -124,6 +124,11 @@ class FlowDefinition(_Facts):
         self._tasks = tasks
 
     @property
+    def is_async(self) -> bool:
+        """Whether it is an ``async def``."""
+        return code_kind(self.func) == COROUTINE
+
+    @property
     def tasks(self) -> list[TaskDefinition]:
         if self._tasks is None:
             self.find_tasks()

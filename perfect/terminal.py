@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TextIO
 
 from perfect import ticker
+from perfect.text import printable
 from perfect.ticker import Progress
 
 REDRAW = 0.1  # s between two drawings
@@ -43,7 +44,7 @@ class _Line:
         with lock:
             # The last run may have ended since the ticker looked.
             if self.at_line_start and line is self:
-                self._write(f"\r\x1b[2K{_printable(text)[: width - 1]}")
+                self._write(f"\r\x1b[2K{printable(text)[: width - 1]}")
                 self.shown = True
 
     def erase(self) -> None:
@@ -97,8 +98,3 @@ def give_way(text: str) -> None:
     if line is not None and text:
         line.erase()
         line.at_line_start = text.endswith("\n")
-
-
-def _printable(text: str) -> str:
-    """Names come from users: no control characters reach the terminal."""
-    return "".join(c if c.isprintable() else "·" for c in text)

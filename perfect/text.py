@@ -16,6 +16,11 @@ def clean(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Text from elsewhere without what could move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "·" for c in text)
+
+
 def cut_line(text: str) -> str:
     """A log line as it may travel: valid UTF-8 and at most 64 KiB, with a marker where it was cut."""
     if len(text) * 4 <= LONGEST_LINE:

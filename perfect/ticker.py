@@ -96,8 +96,11 @@ def percent(entry: TaskRun, now: float) -> int:
     """min(99, elapsed / estimate · 100), or what the task says itself (PROTOCOL part 3)."""
     if entry.progress is not None:
         return min(99, int(entry.progress * 100))
-    estimate = entry.task.estimated_time
-    elapsed = (now - entry.started) * 1000
+    return percent_of((now - entry.started) * 1000, entry.task.estimated_time)
+
+
+def percent_of(elapsed: float, estimate: float) -> int:
+    """Percent of an estimate that has elapsed, 0–99; both in ms."""
     return max(0, min(99, int(elapsed / estimate * 100))) if estimate > 0 else 99
 
 

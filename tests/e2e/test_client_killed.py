@@ -15,7 +15,7 @@ import pytest
 from perfect.spool import spools
 from perfect.server.settings import ServerSettings
 from tests.support.backend import BackendProcess
-from tests.support.processes import Script, await_line, poll_until, stop, tell
+from tests.support.processes import Script, await_line, catches, poll_until, stop, tell
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
@@ -277,6 +277,8 @@ def test_a_client_that_stood_still_too_long(
         assert run_of(triggered_on, "stopped")["id"] == answer["runId"]
         assert called.wait(20) == 0
         for listener in (*listeners, third):
+            # "listening" was printed before listen() had taken the signals over.
+            poll_until(lambda: catches(listener, signal.SIGTERM))  # noqa: B023
             listener.terminate()
         for listener in (*listeners, third):
             assert listener.wait(20) in (0, 143), listener.communicate()

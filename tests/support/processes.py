@@ -142,3 +142,10 @@ def stop(process: subprocess.Popen[str]) -> None:
     """SIGSTOP, and wait until it stands still."""
     process.send_signal(signal.SIGSTOP)
     poll_until(lambda: is_stopped(process.pid), 5)
+
+
+def catches(process: subprocess.Popen[str], number: int) -> bool:
+    """Whether a process handles a signal itself (SigCgt of /proc)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)

@@ -166,7 +166,9 @@ def test_a_terminal_state_is_final(peer: Peer) -> None:
         peer.task(run, 0, state).refused(409)
     peer.complete(run, 2).ok()
     peer.task(run, 1, "RUNNING").refused(409)
-    assert [task["state"] for task in peer.run(run)["tasks"]] == ["COMPLETED", "PENDING"]
+    tasks = peer.run(run)["tasks"]
+    assert [task["state"] for task in tasks] == ["COMPLETED", "CANCELLED"]
+    assert tasks[1]["reason"] == "never started"
 
 
 def test_every_state_is_accepted_in_any_letter_case(peer: Peer) -> None:

@@ -65,6 +65,7 @@ def test_shares_sum_to_one(tasks: list[tuple[float | None, int]]) -> None:
         ("FAILED", None, 0, 1000, 300, 30),
         ("COMPLETED", 3.0, None, 1000, 0, 100),
         ("SKIPPED", None, None, 1000, 0, 100),
+        ("RETRYING", 40.0, 0, 1000, 500, 0),
     ],
 )
 def test_progress_of_a_task(
@@ -314,6 +315,13 @@ def test_depth_is_limited() -> None:
         ({"name": "f", "autoTrigger": "yes"}, "autoTrigger"),
         ({"name": "f", "parameters": [1]}, "parameters"),
         ({"name": "f", "edges": 1}, "edges"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [0, 0]}, r"edges\[0\]"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [[0, 0], [0]]}, r"edges\[1\]"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [[0, 1]]}, r"edges\[0\]"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [[-1, 0]]}, r"edges\[0\]"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [[0.0, 0]]}, r"edges\[0\]"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [[False, 0]]}, r"edges\[0\]"),
+        ({"name": "f", "tasks": [{"name": "t"}], "edges": [[0, 0]] * 1_000_001}, "more than"),
     ],
 )
 def test_a_wrong_registration_is_refused_naming_the_field(body: object, field: str) -> None:

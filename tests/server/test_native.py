@@ -152,6 +152,18 @@ def test_one_bad_event_is_refused_by_itself(peer: Peer, run_id: str) -> None:
         _task(run_id, 0, result=[1]),
         _task(run_id, 0, error="boom"),
         _task(run_id, 0, reason=5),
+        _task(run_id, 0, attempts={"attempt": 1}),
+        _task(run_id, 0, attempts=[1]),
+        _task(run_id, 0, attempts=[{}]),
+        _task(run_id, 0, attempts=[{"attempt": 0}]),
+        _task(run_id, 0, attempts=[{"attempt": True}]),
+        _task(run_id, 0, attempts=[{"attempt": 1}, {"attempt": "2"}]),
+        _task(run_id, 0, attempts=[{"attempt": 1, "started": "now"}]),
+        _task(run_id, 0, attempts=[{"attempt": 1, "ended": 2**63}]),
+        _task(run_id, 0, attempts=[{"attempt": 1, "error": "boom"}]),
+        _task(run_id, 0, attempts=[{"attempt": 1, "reason": 5}]),
+        _task(run_id, 0, attempts=[{"attempt": 1, "worker": 5}]),
+        _task(run_id, 0, attempts=[{"attempt": 1, "worker": "x" * 1_001}]),
         _log(run_id, "x") | {"text": 5},
         _log(run_id, "x") | {"text": None},
         _log(run_id, "x", index=-1),
@@ -162,6 +174,10 @@ def test_one_bad_event_is_refused_by_itself(peer: Peer, run_id: str) -> None:
         started(run_id, "x" * 10_000),
         {**started(run_id, "f"), "flow": None},
         {**started(run_id, "f"), "trigger": "magic"},
+        {
+            **started(run_id, "f"),
+            "flow": {"name": "f", "tasks": [{"name": "a"}], "edges": [[0, 1]]},
+        },
         {**started(run_id, "f"), "parent": "../x"},
         {**started(run_id, "f"), "parameters": [1]},
         {"type": "run.ended", "run": run_id, "state": "RUNNING"},
@@ -231,7 +247,9 @@ def test_tasks_that_did_not_end_are_closed_with_their_run(peer: Peer) -> None:
             started(run, "open", "t0", "t1"), _task(run, 0, "RUNNING", started=1_700_000_000_000)
         )
     peer.ingest(ended(failed, 2, "FAILED"), ended(cancelled, 2, "CANCELLED"))
-    assert [task["state"] for task in peer.run(failed)["tasks"]] == ["FAILED", "PENDING"]
+    tasks = peer.run(failed)["tasks"]
+    assert [task["state"] for task in tasks] == ["FAILED", "CANCELLED"]
+    assert (tasks[1]["reason"], tasks[1]["startTime"]) == ("never started", None)
     run = peer.run(cancelled)
     assert [task["state"] for task in run["tasks"]] == ["CANCELLED", "CANCELLED"]
     assert run["state"] == "CANCELLED" and "still running" in run["tasks"][0]["reason"]
@@ -447,7 +465,7 @@ _JSON = some.recursive(
 )
 _FIELDS = (
     "seq type run t index name state attempt started ended estimate weight crucial upstream map_index "
-    "progress result error reason stream level text flow configuration parameters parent trigger task_count"
+    "progress result error reason attempts stream level text flow configuration parameters parent trigger task_count"
 ).split()
 
 

@@ -14,8 +14,17 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from perfect.errors import ConfigurationError
-from perfect.server.store import Database, Overloaded, StoreFailed, Transaction, Writer, records
-from perfect.server.store.tables import meta, run
+from perfect.server.store import (
+    Database,
+    Overloaded,
+    StoreFailed,
+    Transaction,
+    Writer,
+    attempts,
+    flows,
+    records,
+)
+from perfect.server.store.tables import SCHEMA_VERSION, meta, run
 from perfect.server.store.writer import KeepsNothing
 
 
@@ -165,6 +174,28 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ConfigurationError, match="newer perfect"):
         Database(where)
+
+
+def test_a_database_of_the_version_before_gains_what_is_new(tmp_path: Path) -> None:
+    where = tmp_path / "perfect.db"
+    Database(where).close()
+    with sqlite3.connect(where) as connection:
+        connection.execute("drop table task_attempt")
+        connection.execute("update meta set value = '1' where name = 'schema_version'")
+        connection.execute(
+            "insert into flow (id, client, name, description, tags, tasks, edges, created, updated) "
+            "values ('f', 'c', 'old', '', '{}', '[]', '[\"unchecked\"]', 1, 1)"
+        )
+    connection.close()
+    for _ in range(2):
+        opened = Database(where)
+        with opened.read() as reader:
+            assert attempts.listed(reader, 1, 0, 10) == []
+            version = select(meta.c.value).where(meta.c.name == "schema_version")
+            assert reader.execute(version).scalar() == str(SCHEMA_VERSION)
+            record = flows.by_id(reader, "f")
+            assert record is not None and (record.name, record.edges) == ("old", None)
+        opened.close()
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:

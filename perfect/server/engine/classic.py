@@ -51,9 +51,7 @@ def update_task(
         for missing in range(len(codes), index + 1):
             name = given.get("name") if missing == index else None
             estimate = learned.get(name or "", given.get("estimate", DEFAULT_ESTIMATE))
-            rows.append(
-                registry.pending(run.key, missing, name or f"Task {missing}", estimate, None, True)
-            )
+            rows.append(registry.pending(run.key, missing, name or f"Task {missing}", estimate))
             codes.append(book.PENDING)
         tasks.insert_many(tx.connection, rows)
         run.tasks = len(codes)
@@ -190,13 +188,16 @@ def _write(
                 state.value,
                 None,
                 started,
+                None,
                 ended,
                 duration,
                 ended,
+                None,
                 estimate,
                 None,
                 given.get("crucial"),
                 reached,
+                None,
                 None,
                 None,
                 None,

@@ -14,6 +14,7 @@ from perfect.server.settings import Limits
 
 DEFAULT_ESTIMATE = 1_000
 _LONGEST_DESCRIPTION = 20_000
+_MOST_EDGES = 1_000_000
 _INTERVAL = re.compile(r"every [1-9]\d{0,8} s")
 
 
@@ -38,7 +39,7 @@ class FlowDefinition:
         tags: for people and filters.
         tasks: those expected in a run.
         parameters: JSON Schema of its parameters, or None.
-        edges: pairs of task positions in a graph flow, or None.
+        edges: of a graph flow the pairs [before, after] of positions in ``tasks``, or None.
         schedule: cron expression, ``every n s``, a further description of a schedule, or None.
         auto_trigger: configuration with which a run is to be queued at once, or None.
     """
@@ -48,7 +49,7 @@ class FlowDefinition:
     tags: dict[str, str]
     tasks: tuple[TaskDefinition, ...]
     parameters: dict[str, Any] | None
-    edges: list[Any] | None
+    edges: list[list[int]] | None
     schedule: str | dict[str, Any] | None
     auto_trigger: str | None
 
@@ -67,9 +68,6 @@ class FlowDefinition:
         if len(tasks) > limits.tasks:
             raise Invalid(f"tasks: there are {len(tasks)}, more than {limits.tasks}")
         parameters = body.get("parameters")
-        edges = body.get("edges")
-        if edges is not None and not isinstance(edges, list):
-            raise Invalid(f"edges={shown(edges)}: is not a list")
         auto = values.truth("autoTrigger", body.get("autoTrigger") or False)
         return cls(
             name=values.name("name", body.get("name"), limits.name),
@@ -79,7 +77,7 @@ class FlowDefinition:
             tags=_tags(body.get("tags") or {}, limits),
             tasks=tuple(_task(f"tasks[{i}]", task, limits) for i, task in enumerate(tasks)),
             parameters=None if parameters is None else values.mapping("parameters", parameters),
-            edges=edges,
+            edges=_edges(body.get("edges"), len(tasks)),
             schedule=_schedule(body.get("schedule")),
             auto_trigger=(
                 configuration(body.get("autoTriggerConfig"), limits, "autoTriggerConfig")
@@ -114,6 +112,23 @@ def _task(field: str, body: Any, limits: Limits) -> TaskDefinition:
         crucial=True if crucial is None else values.truth(f"{field}.crucialPass", crucial),
         weight=None if weight is None else values.number(f"{field}.weight", weight),
     )
+
+
+def _edges(edges: Any, tasks: int) -> list[list[int]] | None:
+    if edges is None:
+        return None
+    if not isinstance(edges, list):
+        raise Invalid(f"edges={shown(edges)}: is not a list")
+    if len(edges) > _MOST_EDGES:
+        raise Invalid(f"edges: there are {len(edges)}, more than {_MOST_EDGES}")
+    for number, edge in enumerate(edges):
+        if (
+            edge.__class__ is not list
+            or len(edge) != 2
+            or not all(end.__class__ is int and 0 <= end < tasks for end in edge)
+        ):
+            raise Invalid(f"edges[{number}]={shown(edge)}: is not a pair of positions in tasks")
+    return edges
 
 
 def _tags(tags: Any, limits: Limits) -> dict[str, str]:

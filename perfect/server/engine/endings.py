@@ -59,8 +59,8 @@ def end(
         ended,
         inferred,
     )
-    if cancelled:
-        tasks.cancel_pending(connection, run.key, "the run was cancelled")
+    reason_of_pending = "the run was cancelled" if cancelled else "never started"
+    tasks.cancel_pending(connection, run.key, reason_of_pending, inferred)
     run.state = state.value
     run.ended = max(ended, run.started or ended)
     run.reason = reason

@@ -14,11 +14,12 @@ from typing import Any
 import orjson
 
 from perfect.server.engine import book, endings, progress, registry, values
+from perfect.server.engine.attempts import rows as attempt_rows
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import DEFAULT_ESTIMATE, FlowDefinition, configuration
 from perfect.server.engine.refusals import Conflict, Invalid, Refusal, shown
 from perfect.server.engine.speaker import Speaker
-from perfect.server.store import Transaction, logs, runs, sessions, tasks
+from perfect.server.store import Transaction, attempts, logs, runs, sessions, tasks
 from perfect.server.store.records import RunRecord
 from perfect.states import TERMINAL, TaskState
 
@@ -26,8 +27,8 @@ _RUN_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-
 _STREAMS = frozenset({"stdout", "stderr", "logging", "system"})
 _TRIGGERS = frozenset({"call", "request", "schedule"})
 _LONGEST_LEVEL = 50
-_LONGEST_REASON = 20_000
-_MOST_UPSTREAM = 10_000
+# stands for the error of a task of which an earlier attempt had one
+_NO_ERROR = "null"
 # state as written on the wire → the state kept, and its code; other letter cases are looked up by TaskState
 _STATES: dict[Any, tuple[str, int]] = {
     state.value: (state.value, book.CODES[state.value]) for state in TaskState
@@ -87,6 +88,7 @@ class _Batch:
         self._inserts: list[tuple[Any, ...]] = []
         self._updates: list[tuple[Any, ...]] = []
         self._details: list[tuple[int, int, str | None, str | None]] = []
+        self._attempts: list[tuple[Any, ...]] = []
         self._logs: list[tuple[Any, ...]] = []
         known = sessions.seq(
             self._connection, speaker.session, speaker.client, speaker.native, self._now
@@ -153,38 +155,10 @@ class _Batch:
 
     def _create(self, run_id: str, event: dict[str, Any]) -> RunRecord:
         at = self._time(event)
-        run = RunRecord(
-            key=0,
-            id=run_id,
-            flow_id=None,
-            flow_name="",
-            client=self._speaker.client,
-            session=self._speaker.session,
-            state=TaskState.RUNNING.value,
-            trigger="call",
-            configuration="",
-            parameters=None,
-            parent=None,
-            tags="{}",
-            at=at,
-            created=self._now,
-            started=at,
-            ended=None,
-            modified=self._now,
-            progress=0.0,
-            inferred=0,
-            settled=0,
-            cancel=None,
-            reason=None,
-            error=None,
-            tasks=0,
-            lines=0,
-            codes=bytearray(),
-            learned={},
-        )
+        session = self._speaker.session
+        run = RunRecord.new(run_id, self._speaker.client, session, now=self._now, started=at)
         runs.insert_new(self._connection, run, {})
         self._context.book.add(run)
-        session = self._speaker.session
         self._tx.after_commit(
             lambda: None if run.settled else self._context.liveness.started(session, run_id)
         )
@@ -208,7 +182,9 @@ class _Batch:
         ):
             name = values.name("name", name, self._limits.name)
         attempt = get("attempt")
-        if attempt is not None and (attempt.__class__ is not int or not 0 < attempt < 1_000_000):
+        if attempt is not None and (
+            attempt.__class__ is not int or not 0 < attempt <= values.MAX_ATTEMPT
+        ):
             raise Invalid(f"attempt={shown(attempt)}: is not a positive integer")
         started, ended, duration = get("started"), get("ended"), None
         if started is not None:
@@ -235,10 +211,17 @@ class _Batch:
         if upstream is not None:
             upstream = _indices(upstream, self._limits.tasks)
         if reason is not None:
-            reason = values.text("reason", reason, _LONGEST_REASON)
-        result, error = get("result"), get("error")
-        if result is not None or error is not None:
-            result, error = self._result(result), self._error(error)
+            reason = values.text("reason", reason, values.LONGEST_REASON)
+        result, error, earlier = get("result"), get("error"), get("attempts")
+        if result is not None:
+            result = values.mapping("result", result)
+            result = values.as_json("result", result, self._limits.depth)
+        if error is not None:
+            error = values.error("error", error, self._limits.depth)
+        elif attempt is not None and attempt > 1 and state != "RETRYING":
+            error = _NO_ERROR
+        if earlier is not None:
+            earlier = attempt_rows(run.key, index, earlier, self._limits)
 
         # nothing is refused from here on, so nothing is half done
         if code == book.DONE and state not in _SKIPPED_OR_COMPLETED and reached is None:
@@ -256,13 +239,16 @@ class _Batch:
                     state,
                     attempt,
                     started,
+                    attempt,
                     ended,
                     duration,
                     ended,
+                    attempt,
                     estimate,
                     weight,
                     crucial,
                     reached,
+                    attempt,
                     map_index,
                     upstream,
                     reason,
@@ -301,13 +287,15 @@ class _Batch:
             )
         if result is not None or error is not None:
             self._details.append((run.key, index, result, error))
+        if earlier is not None:
+            self._attempts += earlier
 
     def _fill(self, run: RunRecord, codes: bytearray, index: int) -> None:
         """Enter the tasks that a gap in the numbering leaves out."""
         values.new_index(index, len(codes), self._limits)
         for missing in range(len(codes), index):
             self._inserts.append(
-                registry.pending(run.key, missing, f"Task {missing}", DEFAULT_ESTIMATE, None, True)
+                registry.pending(run.key, missing, f"Task {missing}", DEFAULT_ESTIMATE)
             )
             codes.append(book.PENDING)
 
@@ -373,8 +361,10 @@ class _Batch:
             count = values.whole("task_count", count, self._limits.tasks)
         reason = event.get("reason")
         if reason is not None:
-            reason = values.text("reason", reason, _LONGEST_REASON)
-        error = self._error(event.get("error"))
+            reason = values.text("reason", reason, values.LONGEST_REASON)
+        error = event.get("error")
+        if error is not None:
+            error = values.error("error", error, self._limits.depth)
         if run.settled and not run.inferred:
             raise Conflict(f"the run is already {run.state}")
         self._write()
@@ -386,24 +376,16 @@ class _Batch:
         tasks.insert_many(self._connection, self._inserts)
         tasks.update_many(self._connection, self._updates)
         tasks.save_details(self._connection, self._details)
+        attempts.insert_many(self._connection, self._attempts)
         logs.insert_many(self._connection, self._logs)
-        self._inserts, self._updates, self._details, self._logs = [], [], [], []
-
-    def _result(self, value: Any) -> str | None:
-        if value is None:
-            return None
-        return values.as_json("result", values.mapping("result", value), self._limits.depth)
-
-    def _error(self, value: Any) -> str | None:
-        if value is None:
-            return None
-        return values.as_json("error", values.mapping("error", value), self._limits.depth)
+        self._inserts, self._updates, self._details = [], [], []
+        self._attempts, self._logs = [], []
 
 
 def _indices(value: Any, most: int) -> str:
     if (
         value.__class__ is not list
-        or len(value) > _MOST_UPSTREAM
+        or len(value) > most
         or not all(index.__class__ is int and 0 <= index < most for index in value)
     ):
         raise Invalid(f"upstream={shown(value)}: is not a list of task numbers")

@@ -41,7 +41,7 @@ def of_task(
     """
     if state in (TaskState.COMPLETED, TaskState.SKIPPED):
         return 100.0
-    if state == TaskState.PENDING:
+    if state in (TaskState.PENDING, TaskState.RETRYING):
         return 0.0
     if reported is not None:
         return min(99.0, max(0.0, reported))

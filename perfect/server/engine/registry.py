@@ -81,7 +81,6 @@ def new_run(
     flow: FlowRecord,
     *,
     session: str | None,
-    state: TaskState,
     trigger: str,
     configuration: str,
     parameters: str | None = None,
@@ -92,40 +91,22 @@ def new_run(
         tx: the transaction.
         context: the engine's.
         flow: of that flow.
-        session: who executes it; None while nobody does.
-        state: PENDING or RUNNING.
+        session: who executes it from now on; None while nobody does.
         trigger: "call", "request" or "schedule".
         configuration: name of the configuration.
         parameters: JSON text, or None.
     """
     now = context.clock.now()
-    record = RunRecord(
-        key=0,
-        id=str(uuid.uuid4()),
-        flow_id=flow.id,
-        flow_name=flow.name,
-        client=flow.client,
-        session=session,
-        state=state.value,
+    record = RunRecord.new(
+        str(uuid.uuid4()),
+        flow.client,
+        session,
+        now=now,
+        started=None if session is None else now,
+        flow=flow,
         trigger=trigger,
         configuration=configuration,
         parameters=parameters,
-        parent=None,
-        tags=flow.tags,
-        at=now,
-        created=now,
-        started=now if state is TaskState.RUNNING else None,
-        ended=None,
-        modified=now,
-        progress=0.0,
-        inferred=0,
-        settled=0,
-        cancel=None,
-        reason=None,
-        error=None,
-        tasks=0,
-        lines=0,
-        codes=bytearray(),
     )
     runs.insert_new(tx.connection, record, orjson.loads(flow.tags))
     context.book.add(record)
@@ -138,13 +119,21 @@ def predefined(connection: Connection, run: RunRecord, flow: FlowRecord) -> list
     """Rows for the tasks that a flow announces and its run does not have yet; enters them in the run."""
     codes = book.codes(connection, run)
     learned = book.learned(connection, run)
+    upstream = None if flow.edges is None else _upstream(orjson.loads(flow.edges))
     rows = []
     for index, task in enumerate(orjson.loads(flow.tasks)):
         if index >= len(codes):
             name = task["name"]
-            estimate = learned.get(name, task["estimatedTime"])
             rows.append(
-                pending(run.key, index, name, estimate, task["weight"], task["crucialPass"])
+                pending(
+                    run.key,
+                    index,
+                    name,
+                    learned.get(name, task["estimatedTime"]),
+                    task["weight"],
+                    task["crucialPass"],
+                    None if upstream is None else upstream.get(index, "[]"),
+                )
             )
             codes.append(book.PENDING)
     run.tasks = len(codes)
@@ -152,15 +141,29 @@ def predefined(connection: Connection, run: RunRecord, flow: FlowRecord) -> list
 
 
 def pending(
-    run_key: int, index: int, name: str, estimate: int, weight: float | None, crucial: bool
+    run_key: int,
+    index: int,
+    name: str,
+    estimate: int,
+    weight: float | None = None,
+    crucial: bool = True,
+    upstream: str | None = None,
 ) -> tuple[Any, ...]:
-    """The row of a task that has not begun; ``estimate`` in ms."""
+    """The row of a task that has not begun; ``estimate`` in ms, ``upstream`` JSON text."""
     return (
         *(run_key, index, name, TaskState.PENDING.value, 1),
         *(None, None, None),
         *(estimate, weight, int(crucial)),
-        *(None, None, None, None, 0, 0),
+        *(None, None, upstream, None, 0, 0),
     )
+
+
+def _upstream(edges: list[list[int]]) -> dict[int, str]:
+    """What each task of a graph comes after, as JSON text by position."""
+    before: dict[int, set[int]] = {}
+    for first, then in edges:
+        before.setdefault(then, set()).add(first)
+    return {index: orjson.dumps(sorted(found)).decode() for index, found in before.items()}
 
 
 def start_by_client(
@@ -173,7 +176,6 @@ def start_by_client(
         context,
         flow,
         session=speaker.session,
-        state=TaskState.RUNNING,
         trigger="call",
         configuration=configuration,
     )
@@ -195,7 +197,6 @@ def trigger(
         context,
         flow,
         session=None,
-        state=TaskState.PENDING,
         trigger="request",
         configuration=configuration,
         parameters=parameters,

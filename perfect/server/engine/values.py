@@ -13,6 +13,10 @@ from perfect.states import TaskState
 # beyond this a JSON number is no longer exact everywhere, and a column of 64 bits not far away
 MAX_NUMBER = 2**53
 MAX_TIME = 253_402_300_799_999
+MAX_ATTEMPT = 999_999
+LONGEST_REASON = 20_000
+
+_LONGEST_TRACEBACK = 128 * 1024
 
 
 def text(field: str, value: Any, longest: int) -> str:
@@ -109,8 +113,17 @@ def as_json(field: str, value: Any, deepest: int) -> str:
     return orjson.dumps(value).decode()
 
 
+def error(field: str, value: Any, deepest: int) -> str:
+    """What went wrong, an object like ``{type, message, traceback}``, as JSON text; long texts in it are cut."""
+    facts = {
+        name: cut(part, _LONGEST_TRACEBACK) if part.__class__ is str else part
+        for name, part in mapping(field, value).items()
+    }
+    return as_json(field, facts, deepest)
+
+
 def cut(line: str, longest: int) -> str:
-    """A log line of at most ``longest`` bytes, with a marker where the rest was."""
+    """Text of at most ``longest`` bytes, with a marker where the rest was."""
     # a character has at most 4 bytes: most lines are known to fit without encoding them
     if len(line) * 4 <= longest:
         return line

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from perfect.server.engine import book, endings, progress
 from perfect.server.engine.clock import iso
 from perfect.server.engine.statistics import Durations
-from perfect.server.store import logs, statistics, tasks
+from perfect.server.store import attempts, logs, statistics, tasks
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
 
@@ -66,6 +66,7 @@ def whole(
     *,
     log_lines: int,
     task_limit: int,
+    with_attempts: bool = True,
 ) -> dict[str, Any]:
     """A run with its tasks and the end of its log.
 
@@ -75,7 +76,8 @@ def whole(
         now: ms since the epoch.
         base_path: what URLs begin with.
         log_lines: of the log at most so many lines, the last; a marker says how many came before.
-        task_limit: at most so many tasks, the first.
+        task_limit: at most so many tasks, the first, and so many of their earlier attempts.
+        with_attempts: whether to show the earlier attempts at all.
     """
     shown = summaries(connection, [record], now, base_path)[0]
     rows = tasks.listed(connection, record.key, limit=task_limit)
@@ -94,6 +96,10 @@ def whole(
         _task(record, row, part, by_task.get(row.idx, []), unusual.get(row.name), now)
         for row, part in zip(rows, parts, strict=True)
     ]
+    if with_attempts:
+        last = rows[-1].idx if rows else -1
+        earlier = attempts.listed(connection, record.key, last, task_limit)
+        _add_attempts(shown["tasks"], earlier)
     return shown
 
 
@@ -169,9 +175,11 @@ def _task(
     now: int,
 ) -> dict[str, Any]:
     until = row.ended if row.ended is not None else now
-    running = row.state in (TaskState.RUNNING, TaskState.RETRYING)
     overdue = (
-        running and unusual is not None and row.started is not None and now - row.started > unusual
+        row.state == TaskState.RUNNING
+        and unusual is not None
+        and row.started is not None
+        and now - row.started > unusual
     )
     return {
         "id": f"{run.id}-{row.idx}",
@@ -196,6 +204,29 @@ def _task(
         "mapIndex": row.map_index,
         "upstream": _loaded(row.upstream),
         "performanceWarning": bool(row.slow) or overdue,
+    }
+
+
+def _add_attempts(shown: list[dict[str, Any]], rows: Sequence[attempts.AttemptRow]) -> None:
+    by_task: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_task.setdefault(row.idx, []).append(_attempt(row))
+    for task in shown:
+        task["attempts"] = earlier = by_task.get(task["index"], [])
+        if task["state"] == TaskState.RETRYING and task["error"] is None and earlier:
+            task["error"] = earlier[-1]["error"]
+
+
+def _attempt(row: attempts.AttemptRow) -> dict[str, Any]:
+    known = row.started is not None and row.ended is not None
+    return {
+        "attempt": row.attempt,
+        "startTime": iso(row.started),
+        "endTime": iso(row.ended),
+        "durationMs": max(0, row.ended - row.started) if known else None,
+        "error": _loaded(row.error),
+        "reason": row.reason,
+        "worker": row.worker,
     }
 
 

@@ -35,7 +35,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
     tags=["tools"],
     summary="The newest runs with their tasks and the end of their logs",
     description=f"Of each at most the first {_LIST_TASKS} tasks and the last {_LIST_LINES} lines, after a "
-    "marker that says how many came before. GET /api/runs/{run_id} shows more.",
+    "marker that says how many came before. GET /api/runs/{run_id} shows more, and the attempts of tasks.",
     responses=s.answers(s.array(s.RUN)),
 )
 def newest(backend: TheBackend, limit: Limit = 100) -> Json:
@@ -50,6 +50,7 @@ def newest(backend: TheBackend, limit: Limit = 100) -> Json:
                     backend.settings.base_path,
                     log_lines=_LIST_LINES,
                     task_limit=_LIST_TASKS,
+                    with_attempts=False,
                 )
                 for record in records
             ]
@@ -101,8 +102,8 @@ def matching(
     "/api/runs/{run_id}",
     tags=["native"],
     summary="A run with its tasks and the end of its log",
-    description=f"At most the first {RUN_TASKS} tasks (taskCount says how many there are) and the last "
-    f"{RUN_LINES} lines, after a marker that says how many came before. "
+    description=f"At most the first {RUN_TASKS} tasks (taskCount says how many there are) with as many of their "
+    f"earlier attempts, and the last {RUN_LINES} lines, after a marker that says how many came before. "
     "GET /api/runs/{run_id}/logs has them all.",
     responses=s.answers(s.RUN, 404),
 )

@@ -39,6 +39,8 @@ def success(**fields: Schema) -> Schema:
 
 FAILURE = obj({"success": {"const": False}, "error": TEXT, "detail": {}})
 
+# pairs of positions in the flow's tasks: the second comes after the first
+EDGES = array({"type": "array", "items": INTEGER, "minItems": 2, "maxItems": 2})
 TASK_DEFINITION = obj(
     {"name": TEXT},
     description=TEXT,
@@ -53,6 +55,7 @@ REGISTRATION = obj(
     tasks=array(TASK_DEFINITION),
     schedule=nullable(TEXT),
     parameters=nullable(OBJECT),
+    edges=nullable(EDGES),
     autoTrigger=TRUTH,
     autoTriggerConfig=TEXT,
 )
@@ -64,7 +67,21 @@ FLOW = obj(
         "description": TEXT,
         "tags": OBJECT,
         "tasks": array(obj({"id": TEXT, "name": TEXT, "weight": NUMBER, "estimatedTime": INTEGER})),
+        "schedule": nullable({"type": ["string", "object"]}),
+        "parameters": nullable(OBJECT),
+        "edges": nullable(EDGES),
         "createdAt": TIME,
+    }
+)
+ATTEMPT = obj(
+    {
+        "attempt": INTEGER,
+        "startTime": TIME,
+        "endTime": TIME,
+        "durationMs": nullable(INTEGER),
+        "error": nullable(OBJECT),
+        "reason": nullable(TEXT),
+        "worker": nullable(TEXT),
     }
 )
 TASK = obj(
@@ -73,6 +90,7 @@ TASK = obj(
         "taskId": nullable(TEXT),
         "taskName": TEXT,
         "state": TEXT,
+        "attempt": INTEGER,
         "startTime": TIME,
         "endTime": TIME,
         "durationMs": nullable(INTEGER),
@@ -81,9 +99,14 @@ TASK = obj(
         "estimatedTime": INTEGER,
         "progress": NUMBER,
         "result": nullable(OBJECT),
+        "error": nullable(OBJECT),
+        "reason": nullable(TEXT),
         "crucialPass": TRUTH,
+        "mapIndex": nullable(INTEGER),
+        "upstream": nullable(array(INTEGER)),
         "performanceWarning": TRUTH,
-    }
+    },
+    attempts=array(ATTEMPT),
 )
 SUMMARY = obj(
     {

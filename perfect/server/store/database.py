@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from perfect.errors import ConfigurationError
-from perfect.server.store.tables import SCHEMA_VERSION, meta, metadata
+from perfect.server.store.tables import SCHEMA_VERSION, flow, meta, metadata
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -102,6 +102,17 @@ class Database:
                     str(self.path),
                     f"was written by a newer perfect (schema {version}, this one knows {SCHEMA_VERSION})",
                 )
+            elif int(version) < SCHEMA_VERSION:
+                _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    """From version 1, which had no attempts and did not check edges: clients register theirs anew."""
+    metadata.create_all(connection)
+    connection.execute(flow.update().values(edges=None))
+    connection.execute(
+        meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION))
+    )
 
 
 def _path(where: str | os.PathLike[str]) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from perfect.states import TaskState
+
 
 @dataclass(slots=True)
 class FlowRecord:
@@ -59,3 +61,59 @@ class RunRecord:
     lines: int
     codes: bytearray | None = field(default=None, compare=False, repr=False)
     learned: dict[str, int] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def new(
+        cls,
+        run_id: str,
+        client: str,
+        session: str | None,
+        *,
+        now: int,
+        started: int | None,
+        flow: FlowRecord | None = None,
+        trigger: str = "call",
+        configuration: str = "",
+        parameters: str | None = None,
+    ) -> RunRecord:
+        """A run that is not stored yet, without tasks.
+
+        Args:
+            run_id: its id.
+            client: whose flow it is of.
+            session: who executes it; None while nobody does.
+            now: ms since the epoch.
+            started: likewise; None while it is PENDING, else it is RUNNING.
+            flow: of that flow; None while it is not known.
+            trigger: "call", "request" or "schedule".
+            configuration: name of the configuration.
+            parameters: JSON text, or None.
+        """
+        return cls(
+            key=0,
+            id=run_id,
+            flow_id=None if flow is None else flow.id,
+            flow_name="" if flow is None else flow.name,
+            client=client,
+            session=session,
+            state=(TaskState.PENDING if started is None else TaskState.RUNNING).value,
+            trigger=trigger,
+            configuration=configuration,
+            parameters=parameters,
+            parent=None,
+            tags="{}" if flow is None else flow.tags,
+            at=now if started is None else started,
+            created=now,
+            started=started,
+            ended=None,
+            modified=now,
+            progress=0.0,
+            inferred=0,
+            settled=0,
+            cancel=None,
+            reason=None,
+            error=None,
+            tasks=0,
+            lines=0,
+            codes=bytearray(),
+        )

@@ -2,7 +2,7 @@
 
 ``run`` has a small integer key beside its public id, because every task and log row repeats it. Rows of
 ``task`` stay small so that a run of a million tasks can be listed: results and tracebacks, which few tasks
-have and which may be large, live in ``task_detail``.
+have and which may be large, live in ``task_detail``, and attempts that another one followed in ``task_attempt``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -144,6 +144,19 @@ task_detail = Table(
     Column("idx", Integer, primary_key=True, autoincrement=False),
     Column("result", Text),
     Column("error", Text),
+)
+
+task_attempt = Table(
+    "task_attempt",
+    metadata,
+    _run_key(primary_key=True, autoincrement=False),
+    Column("idx", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("started", BigInteger),
+    Column("ended", BigInteger),
+    Column("error", Text),
+    Column("reason", Text),
+    Column("worker", Text),
 )
 
 log = Table(

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Integer,
     Row,
     bindparam,
     case,
@@ -15,12 +16,13 @@ from sqlalchemy import (
     insert,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
 
 from perfect.server.store.statements import Prepared, upsert
-from perfect.server.store.tables import run, task, task_detail
+from perfect.server.store.tables import run, task, task_attempt, task_detail
 from perfect.states import TaskState
 
 _OPEN = (TaskState.RUNNING.value, TaskState.RETRYING.value)
@@ -46,16 +48,33 @@ _INSERTED = ("run", "idx", *WRITTEN, "inferred", "slow")
 _INSERT = Prepared(insert(task).values({name: bindparam(name) for name in _INSERTED}), _INSERTED)
 
 
+_inferred = task.c.inferred == literal_column("1")
+_waited = task.c.state.in_(
+    [literal_column(f"'{state.value}'") for state in (TaskState.PENDING, TaskState.RETRYING)]
+)
+# of a row that says nothing of attempts this is NULL, which counts as false
+_next_attempt = bindparam("attempt", type_=Integer) > task.c.attempt
+# When a column does not keep what it has although nothing new is said: what was inferred from silence, what was
+# told of an earlier attempt, and why the task had to wait, is over.
+_OVER = {
+    "started": _next_attempt,
+    "ended": _inferred,
+    "duration": _inferred,
+    "progress": or_(_inferred, _waited, _next_attempt),
+    "reason": or_(_inferred, _waited),
+}
+
+
 def _kept(name: str) -> Any:
-    """What a column keeps when nothing new is said: what was inferred from silence is not worth keeping."""
+    """What a column keeps when nothing new is said."""
     column = task.c[name]
-    if name not in ("ended", "duration", "progress", "reason"):
-        return column
-    return case((task.c.inferred == literal_column("1"), null()), else_=column)
+    return case((_OVER[name], null()), else_=column) if name in _OVER else column
 
 
 # an end may come without the start that was told before
-_since_start = bindparam("until", type_=BigInteger) - task.c.started
+_since_start = bindparam("until", type_=BigInteger) - _kept("started")
+# parameters that a column's expression needs beside the column's own
+_REPEATED = {"started": ("attempt",), "duration": ("until", "attempt"), "progress": ("attempt",)}
 _UPDATE = Prepared(
     update(task)
     .where(task.c.run == bindparam("of_run"), task.c.idx == bindparam("of_idx"))
@@ -64,11 +83,7 @@ _UPDATE = Prepared(
         | {"duration": func.coalesce(bindparam("duration"), _since_start, _kept("duration"))}
         | {"inferred": 0}
     ),
-    tuple(
-        name
-        for written in WRITTEN
-        for name in ((written, "until") if written == "duration" else (written,))
-    )
+    tuple(name for written in WRITTEN for name in (written, *_REPEATED.get(written, ())))
     + ("inferred", "of_run", "of_idx"),
 )
 
@@ -81,7 +96,11 @@ def insert_many(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None
 
 
 def update_many(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Change tasks: (…as WRITTEN, with the end once more after the duration, 0, run, idx)."""
+    """Change tasks: (…as WRITTEN, 0, run, idx).
+
+    Some values stand there more than once: the attempt again after the start, the end and the attempt after the
+    duration, and the attempt after the progress.
+    """
     _UPDATE.run(connection, rows)
 
 
@@ -135,7 +154,7 @@ def listed(connection: Connection, run_key: int, after: int = -1, limit: int = -
 
 def trim(connection: Connection, run_key: int, count: int) -> None:
     """Remove the tasks that were never called: those at ``count`` and beyond."""
-    for table in (task, task_detail):
+    for table in (task, task_detail, task_attempt):
         connection.execute(table.delete().where(table.c.run == run_key, table.c.idx >= count))
 
 
@@ -158,12 +177,12 @@ def close_open(
     )
 
 
-def cancel_pending(connection: Connection, run_key: int, reason: str) -> None:
-    """The tasks that had not begun when their run was cancelled will not."""
+def cancel_pending(connection: Connection, run_key: int, reason: str, inferred: bool) -> None:
+    """The tasks that had not begun when their run ended will not."""
     connection.execute(
         update(task)
         .where(task.c.run == run_key, task.c.state == TaskState.PENDING.value)
-        .values(state=TaskState.CANCELLED.value, reason=reason)
+        .values(state=TaskState.CANCELLED.value, reason=reason, inferred=int(inferred))
     )
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from perfect import terminal
-from perfect.context import Scope, call_plainly, current, find_scope
+from perfect.context import Scope, PLAIN, current, find_scope
 from perfect.errors import ConfigurationError
 
 # A handler that writes to a stand-in writes what the record factory has heard already.
@@ -191,7 +191,7 @@ class LogCapture(Scope):
 
     def __enter__(self) -> LogCapture:
         self._outer = find_scope()
-        self.caller = call_plainly if self._outer is None else self._outer.caller
+        self.caller = PLAIN if self._outer is None else self._outer.caller
         begin()
         self._token = current.set(self)
         return self

@@ -14,13 +14,24 @@ import threading
 from collections.abc import Callable
 from threading import get_ident
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Calls a task on behalf of a scope: (task, args, kwargs) -> what the call returns.
-Caller = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+
+class Caller(Protocol):
+    """Calls tasks on behalf of a scope: a run, a graph that is being built, or nothing."""
+
+    def call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What ``task(…)`` comes to."""
+
+    def submit(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What ``task.submit(…)`` comes to."""
+
+    def map(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What ``task.map(…)`` comes to."""
+
 
 # A longer unfinished line is not kept whole; what is past this is only counted (characters).
 LONGEST_PARTIAL = 1 << 20
@@ -94,6 +105,7 @@ class Scope:
     caller: Caller
     partials: dict[tuple[str, int], LineBuffer]
     run: Any = None  # the FlowRun this belongs to, or None
+    flow: Any = None  # the graph flow that is being built here, or None
 
     def emit(self, stream: str, level: str, text: str) -> None:
         """Take one whole line, without its newline."""
@@ -138,9 +150,20 @@ def _shown(line: str) -> str:
     return line
 
 
-def call_plainly(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+class PlainCaller:
     """The caller where no run is: the task is the function it wraps."""
-    return task.run(*args, **kwargs)
+
+    def call(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return task.call_alone(args, kwargs)
+
+    def submit(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return task.submit_alone(args, kwargs)
+
+    def map(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return task.map_alone(args, kwargs)
+
+
+PLAIN = PlainCaller()
 
 
 class Detached(Scope):
@@ -149,7 +172,7 @@ class Detached(Scope):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.caller = call_plainly
+        self.caller = PLAIN
         self.partials = {}
 
     def feed(self, stream: str, text: str) -> None:

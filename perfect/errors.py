@@ -3,10 +3,17 @@
 PerfectError
 ├── ConfigurationError (ValueError)   an argument, setting or file is wrong: .argument, .value
 │   ├── ScheduleError                 a schedule expression is wrong: .field, .reason
-│   └── MissingExtra (ImportError)    an optional part is not installed: .extra
+│   ├── MissingExtra (ImportError)    an optional part is not installed: .extra
+│   └── GraphError                    a graph can't be built or run as it is written
+│       └── CycleError                its tasks wait for each other: .cycle
 ├── TaskError                         a task did not do its work: .task
 │   ├── TaskFailed                    it returned TaskResult(passed=False): .result
+│   ├── TaskTimeout (TimeoutError)    it took longer than its timeout: .seconds
+│   ├── TriggerNotMet                 what its trigger asks of the tasks before it did not come about
+│   ├── WorkerLost                    the process that worked at it is gone: .worker
+│   ├── NotSendable                   it, its arguments or its result can't go to another process
 │   └── TaskStubbed                   perfect.testing made it fail
+├── Uncacheable                       a call or a result can't be kept for reuse
 ├── NotFound (LookupError)            no flow, run or file of that name: .kind, .name
 └── BackendError                      the backend did not do what was asked
     ├── BackendUnreachable            no answer: refused, timed out, broken off
@@ -73,6 +80,22 @@ class MissingExtra(ConfigurationError, ImportError):
         self.extra = extra
 
 
+class GraphError(ConfigurationError):
+    """A graph of tasks can't be built or run as it is written."""
+
+
+class CycleError(GraphError):
+    """Tasks of a graph wait for each other.
+
+    Attributes:
+        cycle: the names of the tasks around the circle; the first stands at the end again.
+    """
+
+    def __init__(self, cycle: list[str]) -> None:
+        super().__init__("tasks", " → ".join(cycle), "these wait for each other")
+        self.cycle = cycle
+
+
 class TaskError(PerfectError):
     """A task did not do its work.
 
@@ -98,8 +121,44 @@ class TaskFailed(TaskError):
         self.result = result
 
 
+class TaskTimeout(TaskError, TimeoutError):
+    """A task took longer than its ``timeout``.
+
+    Attributes:
+        seconds: the limit.
+    """
+
+    def __init__(self, task: str, seconds: float) -> None:
+        super().__init__(task, f"task {task!r} took longer than its timeout of {seconds:g} s")
+        self.seconds = seconds
+
+
+class TriggerNotMet(TaskError):
+    """What a task's trigger asks of the tasks before it did not come about."""
+
+
+class WorkerLost(TaskError):
+    """The process that worked at a task is gone: killed, crashed or out of memory.
+
+    Attributes:
+        worker: which one it was.
+    """
+
+    def __init__(self, task: str, worker: str) -> None:
+        super().__init__(task, f"task {task!r}: {worker} was lost while it worked at it")
+        self.worker = worker
+
+
+class NotSendable(TaskError):
+    """A task, its arguments or its result can't go to another process."""
+
+
 class TaskStubbed(TaskError):
     """A test made this task fail (``perfect.testing``)."""
+
+
+class Uncacheable(PerfectError):
+    """A call has no stable key, or its result can't be kept: nothing is reused."""
 
 
 class NotFound(PerfectError, LookupError):

@@ -18,7 +18,7 @@ from perfect.redaction import Redactor
 PROGRESS, LOG, FACT, MARKER = 0, 1, 2, 3
 
 # The fields that hold what the user's code said; the others are the client's own.
-_FREE_FIELDS = ("flow", "parameters", "result", "error", "reason")
+_FREE_FIELDS = ("flow", "parameters", "result", "error", "reason", "attempts")
 
 _LEVELS = {level: f'"{level}"' for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
 
@@ -58,11 +58,12 @@ class Encoder:
             return _new_event(Event, (self.seq, LOG, record.run, self._log(record)))
         kind = FACT
         if type(record) is TaskRun:
-            told = record.told
+            told, attempt = record.told, record.told_attempt
             if told is not None and told.is_terminal:
                 return None
             run, fields = record.run.id, _task_fields(record)
-            if told is record.state:  # nothing new but how far it is
+            # Nothing new but how far it is?
+            if told is record.told and attempt == record.told_attempt:
                 kind = PROGRESS
         elif record.announced:
             run, fields = record.id, _ended_fields(record)
@@ -115,6 +116,8 @@ def _ended_fields(record: FlowRun) -> dict[str, Any]:
 def _task_fields(record: TaskRun) -> dict[str, Any]:
     # The state is read first: once it is terminal, the other fields are complete.
     record.told = state = record.state
+    attempt = record.attempt
+    earlier, told_attempt, record.told_attempt = record.attempts, record.told_attempt, attempt
     task = record.task
     started = int(record.started * 1000)
     fields: dict[str, Any] = {
@@ -124,11 +127,18 @@ def _task_fields(record: TaskRun) -> dict[str, Any]:
         "index": record.index,
         "name": task.name,
         "state": state,
-        "attempt": record.attempt,
+        "attempt": attempt,
         "started": started,
         "estimate": task.estimated_time,
         "crucial": task.crucial_pass,
     }
+    if earlier is not None:
+        # Those noted since the last event; one told twice is no harm.
+        fields["attempts"] = [one for one in earlier if one["attempt"] >= told_attempt]
+    if record.upstream is not None:
+        fields["upstream"] = record.upstream
+    if record.map_index is not None:
+        fields["map_index"] = record.map_index
     if task.weight is not None:
         fields["weight"] = task.weight
     if record.ended is not None and state.is_terminal:

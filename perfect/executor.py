@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Generator
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from perfect import capture, forking, terminal, ticker
+from perfect import attempts, capture, forking, terminal, ticker
+from perfect.attempts import first_argument
 from perfect.context import current, enter_run, leave_run
+from perfect.definitions import TaskResult, WorkflowRegistry
 from perfect.errors import NotFound, TaskFailed
 from perfect.failures import describe, state_after
 from perfect.jsonable import snapshot
@@ -29,9 +32,13 @@ from perfect.records import (
 from perfect.session import Session
 from perfect.signals import Terminated, terminable
 from perfect.states import TaskState
-from perfect.tasks import FlowDefinition, Task, TaskResult, WorkflowRegistry
+from perfect.tasks import FlowDefinition, Task
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from perfect.outcomes import State
+    from perfect.pool import FlowPool
     from perfect.api import ExecutionRequest
 
 log = logging.getLogger("perfect")
@@ -70,16 +77,18 @@ class FlowExecutor:
             parent=parent,
             trigger=trigger,
         )
-        self.run.caller = self.call
+        self.run.caller = self
         self.run.abandon = self._abandon
         self.run.relieve = session.relieve
         self.running: dict[int, TaskRun] = {}
-        self.crucial_failure: str | None = None  # the name of the first crucial task that failed
+        self.failure: str | None = None  # why the run has failed, though nothing is raised
         self._session = session
         self._function = definition.func
         self._put = session.put
         self._indices = itertools.count()
         self._stubs = session.stubs
+        self._pool: FlowPool | None = None  # for `submit` and `map`
+        self._pool_lock = threading.Lock()
 
     # --- the flow --------------------------------------------------------------------------
 
@@ -89,7 +98,11 @@ class FlowExecutor:
             token = self._begin(args, kwargs)
             try:
                 value = self._function(*args, **kwargs)
+                if self._pool is not None:
+                    self._pool.close(cancel=False)
             except BaseException as error:
+                if self._pool is not None:
+                    self._pool.close(cancel=True, wait=isinstance(error, Exception))
                 self._end(error)
                 raise
             else:
@@ -104,7 +117,14 @@ class FlowExecutor:
             token = self._begin(args, kwargs)
             try:
                 value = await self._function(*args, **kwargs)
+                if self._pool is not None:
+                    import asyncio  # an async flow's caller has it already
+
+                    # Not here: what a thread is at may wait for this very loop.
+                    await asyncio.to_thread(self._pool.close, cancel=False)
             except BaseException as error:
+                if self._pool is not None:
+                    self._pool.close(cancel=True, wait=False)
                 self._end(error)
                 raise
             else:
@@ -133,17 +153,17 @@ class FlowExecutor:
         forking.leave(run.id)
         run.flush_lines()
         run.ended = time()
+        state = COMPLETED if error is None else state_after(error)
+        interrupted = state is TaskState.CANCELLED
         for entry in list(self.running.values()):
             # In a thread nobody joined, a generator nobody finished, or too deep in a recursion.
-            entry.reason = "still running when the flow ended"
-            self._close(entry, FAILED)
+            entry.reason = "interrupted" if interrupted else "still running when the flow ended"
+            self.close(entry, state if interrupted else FAILED)
         run.task_count = next(self._indices)
-        state = COMPLETED
         if error is not None:
             run.error = describe(error)
-            state = state_after(error)
-        elif self.crucial_failure is not None:
-            run.reason = f"crucial task {self.crucial_failure!r} failed; the flow went on"
+        elif self.failure is not None:
+            run.reason = self.failure
             state = FAILED
         if isinstance(error, (KeyboardInterrupt, Terminated)):
             self._session.interrupted = True
@@ -154,7 +174,7 @@ class FlowExecutor:
         """The process ends before the run does: close it from outside."""
         for entry in list(self.running.values()):
             entry.reason = reason
-            self._close(entry, TaskState.CANCELLED)
+            self.close(entry, TaskState.CANCELLED)
         run = self.run
         run.reason = reason
         run.task_count = next(self._indices)
@@ -167,49 +187,124 @@ class FlowExecutor:
     def call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a task as part of this run; what `Task.__call__` comes to inside a flow."""
         if self.run.ended is not None:  # by a thread or generator that outlives its flow
-            return task.body(*args, **kwargs)
+            return task.call_alone(args, kwargs)
         if not task.is_plain:
-            if task.is_async:
-                return self._call_async(task, args, kwargs)
-            return self._call_generator(task, args, kwargs)
-        entry = self._open(task)
+            return self._call_other(task, args, kwargs, None)
+        entry = self.open(task)
         token = current.set(entry)
         try:
-            result = self._body(task)(*args, **kwargs)
+            result = self.body_of(task)(*args, **kwargs)
         except BaseException as error:
             if self._fails(entry, error):
                 raise
             return None
         finally:
             current.reset(token)
-        return self._done(entry, result)
+        if isinstance(result, TaskResult):
+            return self._accept(entry, result)
+        self.close(entry, COMPLETED)
+        return result
+
+    def submit(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        """Call a task in a thread of the run's pool; what `Task.submit` comes to inside a flow."""
+        if self.run.ended is not None:
+            made: Future[Any] = task.submit_alone(args, kwargs)
+            return made
+        return self._threads().submit(self._in_thread(task, None), args, kwargs)
+
+    def map(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Call a task for each element; what `Task.map` comes to inside a flow."""
+        if self.run.ended is not None:
+            done: list[Any] = task.map_alone(args, kwargs)
+            return done
+        from perfect import mapping
+
+        rows = mapping.rows(task, args, kwargs)
+        return self._threads().map(lambda index: self._in_thread(task, index), rows)
+
+    def _threads(self) -> FlowPool:
+        if self._pool is None:
+            from perfect.pool import FlowPool  # concurrent.futures takes 8 ms
+
+            with self._pool_lock:
+                if self._pool is None:
+                    self._pool = FlowPool()
+        return self._pool
+
+    def _in_thread(
+        self, task: Task[..., Any], map_index: int | None
+    ) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+        from perfect.pool import to_its_end
+
+        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return to_its_end(task, self._call_other(task, args, kwargs, map_index))
+
+        return call
+
+    def _call_other(
+        self,
+        task: Task[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        map_index: int | None,
+    ) -> Any:
+        """The calls that are more than that of a function: async, generators, retries, elements of a map."""
+        if task.is_async:
+            return self._call_async(task, args, kwargs, map_index)
+        if task.is_generator:
+            return self._call_generator(task, args, kwargs, map_index)
+        entry = self.open(task, map_index=map_index)
+        token = current.set(entry)
+        try:
+            steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
+            state = attempts.drive(steps, task, self.body_of(task), args, kwargs)
+        except BaseException as error:  # nothing that may be tried again
+            self._fails(entry, error)
+            raise
+        finally:
+            current.reset(token)
+        return self._conclude(entry, state)
 
     async def _call_async(
-        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        task: Task[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        map_index: int | None,
     ) -> Any:
         if self.run.ended is not None:
             return await task.body(*args, **kwargs)
-        entry = self._open(task)
+        entry = self.open(task, map_index=map_index)
         token = current.set(entry)
         try:
-            result = self._body(task)(*args, **kwargs)
-            if inspect.isawaitable(result):  # a stub may be a plain function
-                result = await result
+            steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
+            state = await attempts.drive_async(steps, task, self.body_of(task), args, kwargs)
         except BaseException as error:
-            if self._fails(entry, error):
-                raise
-            return None
+            self._fails(entry, error)
+            raise
         finally:
             current.reset(token)
-        return self._done(entry, result)
+        return self._conclude(entry, state)
 
     def _call_generator(
-        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        task: Task[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        map_index: int | None,
     ) -> Generator[Any, Any, Any]:
         """The task run lasts until its generator is exhausted or closed."""
         if self.run.ended is not None:
             return (yield from task.body(*args, **kwargs))
-        entry = self._open(task)
+        entry = self.open(task, map_index=map_index)
+        if task.is_guarded:  # by `when` or state handlers; there is one attempt
+            ended = attempts.begun(
+                attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
+            )
+            if ended is not None:
+                return self._conclude(entry, ended)
         sent: Any = None
         generator: Any = None
         thrown: BaseException | None = None
@@ -217,7 +312,7 @@ class FlowExecutor:
             token = current.set(entry)
             try:
                 if generator is None:
-                    made = self._body(task)(*args, **kwargs)
+                    made = self.body_of(task)(*args, **kwargs)
                     # A stub may be any iterable.
                     generator = made if inspect.isgenerator(made) else (one for one in made)
                 if thrown is not None:
@@ -225,10 +320,10 @@ class FlowExecutor:
                 else:
                     value = next(generator) if sent is None else generator.send(sent)
             except StopIteration as stop:
-                self._close(entry, COMPLETED)
+                self.close(entry, COMPLETED)
                 return stop.value
             except GeneratorExit:  # its consumer has seen enough
-                self._close(entry, COMPLETED)
+                self.close(entry, COMPLETED)
                 raise
             except BaseException as error:
                 if self._fails(entry, error):
@@ -242,12 +337,20 @@ class FlowExecutor:
             except BaseException as error:
                 thrown = error
 
-    def _body(self, task: Task[..., Any]) -> Callable[..., Any]:
+    def body_of(self, task: Task[..., Any]) -> Callable[..., Any]:
+        """What a call of the task runs; a test may have put something in its place."""
         return self._stubs.get(task.name, task.body) if self._stubs else task.body
 
-    def _open(self, task: Task[..., Any]) -> TaskRun:
-        entry = TaskRun(self.run, -1, task, self.call, time())
-        entry.index = next(self._indices)
+    def open(
+        self,
+        task: Task[..., Any],
+        index: int | None = None,
+        upstream: tuple[int, ...] | None = None,
+        map_index: int | None = None,
+    ) -> TaskRun:
+        """A task run begins now."""
+        entry = TaskRun(self.run, -1, task, self, time(), upstream, map_index)
+        entry.index = next(self._indices) if index is None else index
         # Noted before it is put: where the stack has no room for the put, the run's end reports it.
         self.running[entry.index] = entry
         self._put(entry)
@@ -255,7 +358,12 @@ class FlowExecutor:
             self._session.relieve()
         return entry
 
-    def _close(self, entry: TaskRun, state: TaskState) -> None:
+    def reserve(self, count: int) -> None:
+        """Keep the first indices for the nodes of a graph; called before there is any task run."""
+        self._indices = itertools.count(count)
+
+    def close(self, entry: TaskRun, state: TaskState) -> None:
+        """A task run has ended."""
         if self.running.pop(entry.index, None) is None:
             return  # the run ended before it, and closed it
         forking.drain()
@@ -265,24 +373,30 @@ class FlowExecutor:
         entry.state = state
         self._put(entry)
 
-    def _done(self, entry: TaskRun, result: Any) -> Any:
-        """Report what a task returned, and return it."""
-        if isinstance(result, TaskResult):
+    def _conclude(self, entry: TaskRun, state: State) -> Any:
+        """Report what a task has come to, and return its result or raise its error."""
+        result = state.result
+        if state.is_failed():
+            if isinstance(result, TaskFailed) and result.task == entry.task.name:
+                return self._accept(entry, result.result)
+            if self._fails(entry, result):
+                raise result
+            return None
+        if isinstance(result, TaskResult) and not state.is_cached():
             return self._accept(entry, result)
-        self._close(entry, COMPLETED)
+        if state.message:
+            entry.reason = state.message
+        self.close(entry, state.wire)
         return result
 
     def _accept(self, entry: TaskRun, result: TaskResult) -> TaskResult:
         """Report a TaskResult; one that did not pass fails the task."""
-        try:
-            passed = bool(result.passed)
-        except Exception:  # an array, say: nobody can tell
-            passed = False
+        passed = attempts.has_passed(result)
         entry.result = result_snapshot(result, passed)
         if passed:
-            self._close(entry, COMPLETED)
+            self.close(entry, COMPLETED)
             return result
-        self._close(entry, FAILED)
+        self.close(entry, FAILED)
         if entry.task.crucial_pass:
             self._note_crucial(entry)
             raise TaskFailed(entry.task.name, result)
@@ -298,20 +412,22 @@ class FlowExecutor:
         # Logged while the task is still the scope, so that the line stands in its log.
         goes_on = isinstance(error, Exception) and not entry.task.crucial_pass
         if goes_on:
+            token = current.set(entry)
             log.warning(
                 "task %r failed (not crucial), the flow goes on: %s: %s",
                 entry.task.name,
                 type(error).__name__,
                 error,
             )
+            current.reset(token)
         elif state is FAILED:
             self._note_crucial(entry)
-        self._close(entry, state)
+        self.close(entry, state)
         return not goes_on
 
     def _note_crucial(self, entry: TaskRun) -> None:
-        if self.crucial_failure is None:
-            self.crucial_failure = entry.task.name
+        if self.failure is None:
+            self.failure = f"crucial task {entry.task.name!r} failed; the flow went on"
 
 
 def _parameters(
@@ -321,7 +437,11 @@ def _parameters(
     if not args and not kwargs:
         return {}
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+        signature = inspect.signature(function)
+        bound = signature.bind(*args, **kwargs).arguments
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                bound.update(bound.pop(name, {}))
     except (TypeError, ValueError):  # the call itself will say so
         return {}
     shown = snapshot(bound, longest=LONGEST_TEXT, most=MOST_ENTRIES)

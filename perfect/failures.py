@@ -11,7 +11,8 @@ from perfect.signals import Terminated
 from perfect.states import TaskState
 
 # The frames of these modules, between a flow and its tasks, say nothing about the user's error.
-_OWN_FOLDER = os.path.dirname(__file__)
+_HERE = os.path.dirname(__file__)
+_OWN_FOLDERS = {_HERE, os.path.join(_HERE, "graph"), os.path.join(_HERE, "graph", "executors")}
 LONGEST_TRACEBACK = 60_000  # characters
 
 
@@ -43,7 +44,9 @@ def _without_own_frames(told: traceback.TracebackException | None) -> None:
     seen: set[int] = set()
     while told is not None and id(told) not in seen:
         seen.add(id(told))
-        kept = [frame for frame in told.stack if os.path.dirname(frame.filename) != _OWN_FOLDER]
+        kept = [
+            frame for frame in told.stack if os.path.dirname(frame.filename) not in _OWN_FOLDERS
+        ]
         told.stack = traceback.StackSummary.from_list(kept)
         told = told.__cause__ or told.__context__
 

@@ -16,7 +16,7 @@ from time import time
 from typing import Any
 
 from perfect import capture, context, terminal, ticker
-from perfect.context import Detached, Scope, call_plainly, current, find_scope
+from perfect.context import Detached, Scope, PLAIN, current, find_scope
 from perfect.records import LogLine, Put, TaskRun
 from perfect.redaction import Redactor
 from perfect.text import cut_line
@@ -72,7 +72,7 @@ class _Relayed(Scope):
     __slots__ = ("run", "_index", "_to_parent")
 
     def __init__(self, run: Any, index: int | None, to_parent: int) -> None:
-        self.caller = call_plainly
+        self.caller = PLAIN
         self.partials = {}
         self.run = run
         self._index = index

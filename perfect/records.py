@@ -7,27 +7,33 @@ are set before `state`, so a terminal state is only ever seen with its facts com
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from time import time
 from typing import Any, NamedTuple
 
-from perfect.context import Caller, Scope
+from perfect.context import Caller, Scope, current
+from perfect.failures import describe
 from perfect.jsonable import snapshot
 from perfect.states import TaskState
-from perfect.tasks import Task, TaskResult
+from perfect.definitions import TaskResult
+from perfect.tasks import Task
 
 RELIEVE_MASK = 1023  # every 1,024 records there is a look at how much waits
 
 Put = Callable[[Any], None]
 
 # Plain module names: an enum member's lookup costs as much as the rest of the line.
-PENDING, RUNNING, COMPLETED, FAILED = (
-    TaskState.PENDING,
+RUNNING, RETRYING, COMPLETED, FAILED = (
     TaskState.RUNNING,
+    TaskState.RETRYING,
     TaskState.COMPLETED,
     TaskState.FAILED,
 )
+MOST_ATTEMPTS = 100  # that are told of one task run: the newest
+
+log = logging.getLogger("perfect")
 
 
 def new_id() -> str:
@@ -149,7 +155,11 @@ class TaskRun(Scope):
         progress: what the task itself said, 0–1, or None.
         result: a snapshot of its TaskResult, or None.
         error: ``{"type", "message", "traceback"}``, or None.
-        told: the state that the sender has told last, or None.
+        attempt: the number of the present attempt, from 1; `started` is when it began.
+        attempts: the earlier ones, as they are told (PROTOCOL part 4), or None.
+        upstream: the indices of the tasks it waited for in a graph, or None.
+        map_index: which element of a mapped task it is, or None.
+        told: the state that the sender has told last, or None; `told_attempt`: the attempt then.
     """
 
     __slots__ = (
@@ -164,11 +174,22 @@ class TaskRun(Scope):
         "result",
         "error",
         "reason",
+        "attempts",
+        "upstream",
+        "map_index",
         "told",
+        "told_attempt",
     )
 
     def __init__(
-        self, run: FlowRun, index: int, task: Task[..., Any], caller: Caller, started: float
+        self,
+        run: FlowRun,
+        index: int,
+        task: Task[..., Any],
+        caller: Caller,
+        started: float,
+        upstream: tuple[int, ...] | None = None,
+        map_index: int | None = None,
     ) -> None:
         self.run = run
         self.index = index
@@ -182,7 +203,11 @@ class TaskRun(Scope):
         self.result: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
         self.reason: str | None = None
+        self.attempts: list[dict[str, Any]] | None = None
+        self.upstream = upstream
+        self.map_index = map_index
         self.told: TaskState | None = None
+        self.told_attempt = 1
         self.partials = {}
 
     def emit(self, stream: str, level: str, text: str) -> None:
@@ -191,6 +216,48 @@ class TaskRun(Scope):
         run.lines = lines = run.lines + 1
         if not lines & RELIEVE_MASK:
             run.relieve()
+
+    def retrying(self, error: BaseException, reason: str) -> None:
+        """An attempt has failed, and another one follows."""
+        told = describe(error)
+        if self.partials:
+            self.flush_lines()
+        token = current.set(self)  # so that the line stands in the task's log
+        log.warning("%s: %s: %s", reason, told["type"], told["message"])
+        current.reset(token)
+        self.note_attempt(told, reason)
+        self.error = told
+        self.reason = reason
+        self.state = RETRYING
+        self.run.put(self)
+
+    def note_attempt(
+        self, error: dict[str, Any] | None, reason: str | None, worker: str | None = None
+    ) -> None:
+        """Keep the present attempt as one that another one follows."""
+        attempts = self.attempts or []
+        attempts = attempts[
+            -MOST_ATTEMPTS + 1 :
+        ]  # a new list: the sender may be reading the old one
+        attempts.append(
+            {
+                "attempt": self.attempt,
+                "started": int(self.started * 1000),
+                "ended": int(max(self.started, time()) * 1000),
+                "error": error,
+                "reason": reason,
+                "worker": worker,
+            }
+        )
+        self.attempts = attempts
+
+    def resumed(self) -> None:
+        """The next attempt begins."""
+        self.error = self.reason = self.progress = None
+        self.started = time()
+        self.attempt += 1
+        self.state = RUNNING
+        self.run.put(self)
 
     def report_progress(self, fraction: float) -> None:
         before = self.progress

@@ -17,9 +17,12 @@ from perfect.context import current
 from perfect.executor import FlowExecutor, create_execution_handler
 from perfect.session import Session, configure, get_session
 from perfect.signals import Terminated, terminable
-from perfect.tasks import FlowDefinition, get_registry
+from perfect.definitions import get_registry
+from perfect.tasks import FlowDefinition
 
-__all__ = ["configure", "execute", "get_session", "listen"]
+__all__ = ["configure", "execute", "get_session", "listen", "register"]
+
+REGISTRATION_TIME = 5.0  # s that the backend may take to answer
 
 
 def execute(
@@ -27,8 +30,14 @@ def execute(
     configuration: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    serve: bool = True,
 ) -> Any:
-    """Run a flow because it was called; for an async flow, return the coroutine that does."""
+    """Run a flow because it was called; for an async flow, return the coroutine that does.
+
+    Args:
+        serve: whether the backend may ask for further runs of it afterwards.
+    """
     # Looked up anew: tasks may have been defined, or redefined, since the decoration.
     definition.find_tasks()
     # Not `find_scope`: a flow in a thread that another run's code started is a flow of its own.
@@ -41,7 +50,7 @@ def execute(
     try:
         return executor.execute(*args, **kwargs)
     finally:
-        if parent is None:
+        if parent is None and serve:
             _serve(session, [definition], concurrency=1)
 
 
@@ -64,6 +73,14 @@ def _serve(session: Session, definitions: list[FlowDefinition], *, concurrency: 
         create_execution_handler(get_registry(), session),
         concurrency,
     )
+
+
+def register(definition: FlowDefinition) -> bool:
+    """Make a flow known to the backend, and serve its runs; whether the backend has answered."""
+    session = get_session()
+    definition.find_tasks()
+    _serve(session, [definition], concurrency=1)
+    return session.connect(REGISTRATION_TIME)
 
 
 def listen(concurrency: int) -> None:

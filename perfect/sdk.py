@@ -16,12 +16,10 @@ from perfect.context import find_scope, propagate
 from perfect.errors import ConfigurationError, NotFound
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.states import TaskState
-from perfect.tasks import (
+from perfect.definitions import (
     ASYNC_GENERATOR,
     GENERATOR,
     LONGEST_NAME,
-    FlowDefinition,
-    Task,
     TaskDefinition,
     TaskResult,
     WorkflowRegistry,
@@ -32,6 +30,7 @@ from perfect.tasks import (
     first_line,
     get_registry,
 )
+from perfect.tasks import FlowDefinition, Task, task
 
 if TYPE_CHECKING:
     from perfect.capture import LogCapture
@@ -75,64 +74,6 @@ __all__ = [
     "task",
     "watch_progress",
 ]
-
-
-@overload
-def task(func: Callable[P, R], /) -> Task[P, R]: ...
-
-
-@overload
-def task(
-    func: str | None = None,
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    estimated_time: int = 1000,
-    weight: int | None = None,
-    crucial_pass: bool = True,
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-
-
-def task(
-    func: Callable[P, R] | str | None = None,
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    estimated_time: int = 1000,
-    weight: int | None = None,
-    crucial_pass: bool = True,
-) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a task: ``@task``, ``@task(estimated_time=3000)`` or ``@task("Extract")``.
-
-    Args:
-        name: default: the function's name.
-        description: default: the first line of its docstring.
-        estimated_time: how long it is expected to take, in ms, for progress.
-        weight: its share of the flow's progress relative to the others' (default: the estimate).
-        crucial_pass: whether its failure fails the flow. One that is not crucial logs a warning
-            and the call returns None, or the `TaskResult` that did not pass.
-
-    Raises:
-        ConfigurationError: an argument can't be used; it says which and why.
-    """
-    if isinstance(func, str):
-        func, name = None, func
-
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        made = Task(
-            function,
-            name=name,
-            description=description,
-            estimated_time=estimated_time,
-            weight=weight,
-            crucial_pass=crucial_pass,
-        )
-        get_registry().register_task(made.definition)
-        return made
-
-    return decorate if func is None else decorate(func)
 
 
 class Flow(Generic[P, R]):

@@ -195,6 +195,11 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def default_home() -> str:
+    """The home folder where nothing but the environment says which."""
+    return _folder("home", os.environ.get("PERFECT_HOME") or Settings.home)
+
+
 def config_path(home: str) -> str:
     """The configuration file of a home folder."""
     return os.path.join(home, "config.toml")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perfect import session as sessions
-from perfect.tasks import get_registry
+from perfect.definitions import get_registry
 from tests.support.backend import BackendProcess
 
 # Under .ci/run every means is installed, so a test that skips for the lack of one is a failure.

@@ -20,10 +20,12 @@ ROOT = Path(perfect.__file__).parent
 # Each module may import those above it.
 LAYERS = """
     errors states text scan
-    schedules settings signals context jsonable redaction
-    tasks
-    records
-    ticker events transport failures
+    schedules settings signals context jsonable redaction outcomes definitions
+    failures store logs
+    caching tasks
+    options mapping wiring
+    records attempts workers
+    ticker events transport pool
     terminal
     capture spool
     threads forking api backlog
@@ -35,7 +37,16 @@ LAYERS = """
     session
     executor
     running
-    sdk
+    graph.node graph.parameter graph.triggers graph
+    graph.arguments
+    graph.graph
+    graph.executors
+    graph.executors.base graph.drawing graph.building
+    graph.remote graph.executors.local graph.executors.thread
+    graph.executors.process graph.executors.dask
+    graph.runner
+    graph.definition
+    sdk core flowkit
     testing loading show
     demo
     cli
@@ -57,6 +68,19 @@ ALLOWED_LATE = {
     ("settings", "tomllib"),
     ("executor", "asyncio"),
     ("cli", "asyncio"),
+    ("attempts", "asyncio"),
+    ("pool", "asyncio"),
+    # Few tasks have options, few flows submit: each costs the import of what only they need.
+    ("tasks", "perfect.options"),
+    ("tasks", "perfect.attempts"),
+    ("tasks", "perfect.mapping"),
+    ("tasks", "perfect.pool"),
+    ("tasks", "perfect.wiring"),
+    ("options", "perfect.caching"),
+    ("options", "perfect.store"),
+    ("options", "perfect.settings"),
+    ("executor", "perfect.mapping"),
+    ("executor", "perfect.pool"),
     ("cli", "perfect.demo"),
     ("cli", "perfect.server"),  # an extra
     ("cli", "perfect.server.serve"),
@@ -141,7 +165,10 @@ def test_imports_point_down(path: Path) -> None:
             if imported.split(".")[0] == "server":
                 assert module == "cli" and found.late, f"{path}:{found.line}"
             else:
-                assert RANK[imported] < RANK[module], f"{path}:{found.line} imports {imported}"
+                # A late import may point up: it stands on the list below, with its reason.
+                assert found.late or RANK[imported] < RANK[module], (
+                    f"{path}:{found.line} imports {imported}"
+                )
 
 
 @pytest.mark.parametrize("path", [ROOT / "__init__.py", *CLIENT], ids=name_of)

@@ -23,7 +23,7 @@ from perfect.errors import (
     TaskStubbed,
 )
 from perfect.states import TERMINAL, TaskState
-from perfect.tasks import TaskResult
+from perfect.definitions import TaskResult
 
 EXAMPLES: list[PerfectError] = [
     PerfectError("plain"),

@@ -18,14 +18,8 @@ from perfect import testing
 from perfect.errors import ConfigurationError
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.sdk import flow, get_registry, task
-from perfect.tasks import (
-    tasks_of,
-    FlowDefinition,
-    Task,
-    TaskDefinition,
-    TaskResult,
-    WorkflowRegistry,
-)
+from perfect.definitions import TaskDefinition, TaskResult, WorkflowRegistry
+from perfect.tasks import FlowDefinition, Task, tasks_of
 from tests.support import steps
 from tests.support.steps import MoreSteps, Steps, extract, load, look, ok, only_named
 

@@ -1,0 +1,478 @@
+"""Perfect Core: flows as graphs of tasks, built by calling tasks or edge by edge.
+
+``with Flow("etl") as flow: load(transform(extract()))``, then ``flow.run()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from perfect import attempts, options
+from perfect.context import current
+from perfect.definitions import check_name, check_tags, check_text
+from perfect.errors import ConfigurationError, GraphError, NotFound
+from perfect.graph import triggers
+from perfect.graph.building import Building
+from perfect.graph.definition import (
+    GraphDefinition,
+    given_parameters,
+    parameters_of,
+    tracked,
+)
+from perfect.graph.drawing import drawn
+from perfect.graph.executors.base import Executor
+from perfect.graph.executors.local import LocalExecutor
+from perfect.graph.executors.thread import ThreadExecutor
+from perfect.graph.graph import Edge, Graph
+from perfect.graph.node import Item, Node
+from perfect.graph.parameter import Parameter
+from perfect.graph.runner import GraphRun
+from perfect.mapping import unmapped
+from perfect.outcomes import (
+    Cached,
+    Cancelled,
+    Failed,
+    Finished,
+    Mapped,
+    Pending,
+    Retrying,
+    Running,
+    Scheduled,
+    Skipped,
+    State,
+    Success,
+    TriggerFailed,
+)
+from perfect.running import execute, register
+from perfect.schedules import CronSchedule, IntervalSchedule
+from perfect.tasks import Task, task
+from perfect.definitions import get_registry
+
+if TYPE_CHECKING:
+    from perfect.executor import FlowExecutor
+    from perfect.graph.executors.dask import DaskExecutor, LocalDaskExecutor
+    from perfect.graph.executors.process import ProcessExecutor
+
+# Loaded when they are asked for: multiprocessing takes 10 ms, Dask is an extra.
+_LATE = {
+    "DaskExecutor": "perfect.graph.executors.dask",
+    "LocalDaskExecutor": "perfect.graph.executors.dask",
+    "ProcessExecutor": "perfect.graph.executors.process",
+}
+
+__all__ = [
+    "Cached",
+    "Cancelled",
+    "CronSchedule",
+    "DaskExecutor",
+    "Edge",
+    "Executor",
+    "Failed",
+    "Finished",
+    "Flow",
+    "FlowRunner",
+    "IntervalSchedule",
+    "LocalDaskExecutor",
+    "LocalExecutor",
+    "Mapped",
+    "Node",
+    "Parameter",
+    "Pending",
+    "ProcessExecutor",
+    "Retrying",
+    "Running",
+    "Scheduled",
+    "Skipped",
+    "State",
+    "Success",
+    "Task",
+    "TaskRunner",
+    "ThreadExecutor",
+    "TriggerFailed",
+    "task",
+    "triggers",
+    "unmapped",
+]
+
+
+class Results(dict[Node, State]):
+    """The states of a flow's tasks: by what their calls returned, or by the task where it has one use."""
+
+    def __init__(self, graph: Graph, states: dict[Node, State]) -> None:
+        super().__init__(states)
+        self._graph = graph
+
+    def __missing__(self, subject: Any) -> State:
+        if isinstance(subject, Item):
+            parts = [subject.key]
+            while isinstance(subject.source, Item):
+                subject = subject.source
+                parts.append(subject.key)
+            state = self[subject.source]
+            if not state.is_successful():
+                return state
+            value = state.result
+            for part in reversed(parts):
+                value = value[part]
+            return Success("", value)
+        if isinstance(subject, Task) and self._graph.has(subject):
+            return self[self._graph.node_of(subject)]
+        raise NotFound("task", repr(subject), "it is no part of this flow, or was not asked for")
+
+
+class Flow:
+    """A graph of tasks.
+
+    Args:
+        name: what it goes by.
+        schedule: when the backend should trigger it, once it is registered.
+        executor: where its tasks run; default: one after the other in the calling thread.
+        tasks: tasks to begin with.
+        state_handlers: called as ``handler(flow, old, new)`` when its state changes.
+        on_failure: called as ``on_failure(flow, state)`` when it has failed.
+        description, tags: for the dashboard.
+
+    Raises:
+        ConfigurationError: an argument can't be used; it says which and why.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schedule: CronSchedule | None = None,
+        executor: Executor | None = None,
+        *,
+        tasks: Iterable[Task[..., Any]] = (),
+        state_handlers: Iterable[Callable[[Any, State, State], State | None]] = (),
+        on_failure: Callable[[Any, State], object] | None = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = check_name("name", name)
+        self.description = check_text("description", "", description)
+        self.tags = check_tags(tags)
+        self.schedule = schedule
+        self.executor = checked_executor(executor)
+        self.state_handlers = options.handlers(state_handlers, on_failure)
+        self.graph = Graph()
+        self._reference: list[Node] | None = None
+        self._entered: list[Any] = []
+        for one in tasks:
+            self.add_task(one)
+
+    @property
+    def schedule(self) -> CronSchedule | None:
+        """When the backend should trigger it, once it is registered."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: CronSchedule | None) -> None:
+        if schedule is not None and not isinstance(schedule, CronSchedule):
+            raise ConfigurationError(
+                "schedule", schedule, "is neither a CronSchedule nor an IntervalSchedule"
+            )
+        self._schedule = schedule
+
+    def __enter__(self) -> Flow:
+        self._entered.append(current.set(Building(self, self.graph)))
+        return self
+
+    def __exit__(self, kind: object, *exc_info: object) -> None:
+        current.reset(self._entered.pop())
+        if kind is None:
+            self.validate()
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.name!r}>"
+
+    # --- building --------------------------------------------------------------------------
+
+    def add_task(self, task: Task[..., Any]) -> Node:
+        """Add a task, if it is not there yet."""
+        return self.graph.node_of(task)
+
+    def add_edge(
+        self,
+        upstream_task: Any,
+        downstream_task: Any,
+        key: str | None = None,
+        mapped: bool = False,
+    ) -> Edge:
+        """Let a task wait for another one.
+
+        Args:
+            key: the parameter that gets the result; default: nothing is handed over.
+            mapped: whether each element of the result gets a run of its own.
+        """
+        early, late = self.graph.node_of(upstream_task), self.graph.node_of(downstream_task)
+        if key is None:
+            self.graph.connect(early, late)
+        else:
+            self.graph.bind(late, (), {key: early})
+            late.mapped = late.mapped or mapped
+        return Edge(early, late, key, mapped)
+
+    def chain(self, *tasks: Any) -> list[Edge]:
+        """Let each task wait for the one before it."""
+        return [self.add_edge(early, late) for early, late in zip(tasks, tasks[1:])]
+
+    def bind(
+        self,
+        task: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        upstream_tasks: Iterable[Any] = (),
+    ) -> Node:
+        """Say what a task's arguments are."""
+        node = self.graph.bind(task, args, dict(kwargs or {}))
+        for other in upstream_tasks:
+            self.graph.connect(other, node)
+        return node
+
+    def set_dependencies(
+        self,
+        task: Any,
+        upstream_tasks: Iterable[Any] = (),
+        downstream_tasks: Iterable[Any] = (),
+        keyword_tasks: Mapping[str, Any] | None = None,
+        mapped: bool = False,
+    ) -> None:
+        """Say at once what a task waits for, what waits for it, and what its arguments are."""
+        node = self.bind(task, (), keyword_tasks, upstream_tasks)
+        node.mapped = node.mapped or mapped
+        for other in downstream_tasks:
+            self.graph.connect(node, other)
+
+    def set_reference_tasks(self, tasks: Iterable[Any]) -> None:
+        """Say which tasks decide the flow's final state; without any, those that none waits for."""
+        self._reference = [self.graph.node_of(one) for one in tasks] or None
+
+    def copy(self) -> Flow:
+        """Another flow of the same tasks and edges."""
+        made = Flow(
+            self.name,
+            self.schedule,
+            self.executor,
+            state_handlers=self.state_handlers,
+            description=self.description,
+            tags=self.tags,
+        )
+        made.graph = self.graph.copy()
+        if self._reference is not None:
+            made._reference = [made.graph.nodes[node.index] for node in self._reference]
+        return made
+
+    # --- asking ----------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> list[Node]:
+        """Every use of a task, in the order they were added."""
+        return list(self.graph.nodes)
+
+    @property
+    def edges(self) -> list[Edge]:
+        """Who waits for whom, and for what."""
+        return list(self.graph.edges())
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Its parameters, by name."""
+        return parameters_of(self.graph)
+
+    def sorted_tasks(self) -> list[Node]:
+        """Every use of a task, upstream before downstream."""
+        return list(self.graph.plan().order)
+
+    def root_tasks(self) -> list[Node]:
+        """Those that wait for none."""
+        upstream = self.graph.plan().upstream
+        return [node for node in self.graph.nodes if not upstream[node.index]]
+
+    def terminal_tasks(self) -> list[Node]:
+        """Those that none waits for."""
+        downstream = self.graph.plan().downstream
+        return [node for node in self.graph.nodes if not downstream[node.index]]
+
+    def reference_tasks(self) -> list[Node]:
+        """Those that decide the flow's final state."""
+        return self.terminal_tasks() if self._reference is None else list(self._reference)
+
+    def upstream_tasks(self, task: Any) -> list[Node]:
+        """Those that a task waits for."""
+        plan = self.graph.plan()
+        return [self.graph.nodes[index] for index in plan.upstream[self.graph.node_of(task).index]]
+
+    def downstream_tasks(self, task: Any) -> list[Node]:
+        """Those that wait for a task."""
+        plan = self.graph.plan()
+        node = self.graph.node_of(task)
+        return [self.graph.nodes[index] for index in plan.downstream[node.index]]
+
+    def validate(self) -> None:
+        """See whether it can run.
+
+        Raises:
+            CycleError: tasks wait for each other.
+            GraphError: an argument is missing, or two parameters have one name.
+        """
+        self.graph.plan()
+        names = [node.name for node in self.graph.nodes if isinstance(node.task, Parameter)]
+        for name in names:
+            if names.count(name) > 1:
+                raise GraphError("parameters", name, "two parameters of the flow have this name")
+
+    def visualize(self, format: str = "text") -> str:
+        """The graph as "text", "mermaid" or "dot"."""
+        return drawn(self.graph, self.name, format)
+
+    # --- running ---------------------------------------------------------------------------
+
+    def run(
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        *,
+        return_tasks: Iterable[Any] | None = None,
+        configuration: str = "development",
+        **values: Any,
+    ) -> State:
+        """Run it to the end, in this thread; never raises what a task raises.
+
+        Args:
+            parameters: values of its parameters by name; they may also be given as keyword arguments.
+            executor: where the tasks run; default: the flow's.
+            return_tasks: the tasks whose states are wanted; the results of others are let go as soon as
+                nothing needs them. Default: all.
+            configuration: "development", "debug", "release" or free text.
+
+        Returns:
+            Success or Failed; ``state.result[task]`` is a task's state, ``state.result[task].result``
+            what it returned.
+
+        Raises:
+            ConfigurationError: a parameter is unknown or missing, or an argument can't be used.
+            CycleError: its tasks wait for each other.
+        """
+        self.validate()
+        given = given_parameters(self.graph, {**(parameters or {}), **values})
+        chosen = checked_executor(executor) or self.executor
+        wanted = None if return_tasks is None else [self.graph.node_of(one) for one in return_tasks]
+        definition = self._definition(chosen, wanted)
+        state: State = execute(definition, configuration, (), given, serve=False)
+        return state
+
+    def register(self) -> bool:
+        """Make it known to the backend, with its graph and parameters, so that it can be triggered there.
+
+        This process serves the runs, in the background and in `perfect.listen`.
+
+        Returns:
+            Whether the backend has answered; if not, it is told as soon as it does.
+        """
+        self.validate()
+        # Whoever triggers it gets no results.
+        definition = self._definition(self.executor, [])
+        get_registry().register_flow(definition)
+        return register(definition)
+
+    def _definition(self, executor: Executor | None, wanted: list[Node] | None) -> GraphDefinition:
+        def run_graph(run: FlowExecutor, parameters: dict[str, Any]) -> State:
+            graph_run = tracked(
+                run, self.graph, executor=executor, parameters=parameters, keep=wanted
+            )
+            state = _run_to_state(self, graph_run, wanted)
+            if not state.is_successful():
+                run.failure = state.message
+            return state
+
+        return GraphDefinition(
+            self.graph, run_graph, self.name, self.description, self.tags, self.schedule
+        )
+
+
+class FlowRunner:
+    """Runs a flow without telling anybody: the engine alone.
+
+    Args:
+        flow: what to run.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+
+    def run(
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        *,
+        return_tasks: Iterable[Any] | None = None,
+    ) -> State:
+        """As `Flow.run`, but not tracked."""
+        flow = self.flow
+        flow.validate()
+        wanted = None if return_tasks is None else [flow.graph.node_of(one) for one in return_tasks]
+        graph_run = GraphRun(
+            flow.graph,
+            executor=checked_executor(executor) or flow.executor,
+            parameters=given_parameters(flow.graph, parameters or {}),
+            keep=wanted,
+        )
+        return _run_to_state(flow, graph_run, wanted)
+
+
+class TaskRunner:
+    """Runs one task without a flow, with its retries and the rest of its options.
+
+    Args:
+        task: what to run.
+    """
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        self.task = task
+
+    def run(self, /, *args: Any, **kwargs: Any) -> State:
+        """Call it with these arguments; the state that it ends in."""
+        graph = Graph()
+        node = graph.use(self.task, args, kwargs)
+        return GraphRun(graph).run()[node.index]
+
+
+def _run_to_state(flow: Flow, graph_run: GraphRun, wanted: list[Node] | None) -> State:
+    """Run, and say what the flow has come to."""
+    state = attempts.changed(flow, Pending(), Running())
+    if state.is_finished():
+        return state
+    states = graph_run.run()
+    shown = flow.graph.nodes[: len(states)] if wanted is None else wanted
+    results = Results(flow.graph, {node: states[node.index] for node in shown})
+    decisive = [(node, states[node.index]) for node in flow.reference_tasks()]
+    failed = [(node, one) for node, one in decisive if one.blocks]
+    final: State
+    if failed:
+        node, first = failed[0]
+        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        final = Failed(f"task {node.name!r}{others} failed: {first.message}", results)
+    else:
+        final = Success("all reference tasks succeeded", results)
+    return attempts.changed(flow, state, final)
+
+
+def checked_executor(executor: Any) -> Executor | None:
+    """An executor, or None.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if executor is not None and not isinstance(executor, Executor):
+        raise ConfigurationError("executor", executor, "is no Executor")
+    found: Executor | None = executor
+    return found
+
+
+def __getattr__(name: str) -> Any:
+    """Load the executors that cost something when they are asked for (PEP 562)."""
+    if name not in _LATE:
+        raise AttributeError(f"module 'perfect.core' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value

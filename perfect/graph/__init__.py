@@ -1,0 +1,1 @@
+"""Graphs of tasks: what they are made of, and how they are run."""

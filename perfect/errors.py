@@ -13,6 +13,10 @@ PerfectError
 │   ├── WorkerLost                    the process that worked at it is gone: .worker
 │   ├── NotSendable                   it, its arguments or its result can't go to another process
 │   └── TaskStubbed                   perfect.testing made it fail
+├── FlowkitError                      what perfect.flowkit raises
+│   ├── TaskExecutionError            a task of a DAG failed: .task; the cause is its __cause__
+│   ├── DAGCycleError (CycleError)    its tasks wait for each other: .cycle
+│   └── TaskNotFoundError (NotFound)  no task of that name
 ├── Uncacheable                       a call or a result can't be kept for reuse
 ├── NotFound (LookupError)            no flow, run or file of that name: .kind, .name
 └── BackendError                      the backend did not do what was asked
@@ -173,6 +177,40 @@ class NotFound(PerfectError, LookupError):
         super().__init__(f"no {kind} {name!r}" + (f" ({hint})" if hint else ""))
         self.kind = kind
         self.name = name
+
+
+class FlowkitError(PerfectError):
+    """What `perfect.flowkit` raises."""
+
+
+class TaskExecutionError(FlowkitError):
+    """A task of a DAG or flow failed; what it raised is the ``__cause__``.
+
+    Attributes:
+        task: the task's name.
+    """
+
+    def __init__(self, task: str, error: BaseException) -> None:
+        super().__init__(f"task {task!r} failed: {type(error).__name__}: {error}")
+        self.task = task
+
+
+class DAGCycleError(FlowkitError, CycleError):
+    """Tasks of a DAG wait for each other.
+
+    Attributes:
+        cycle: the names of the tasks around the circle; the first stands at the end again.
+    """
+
+    def __init__(self, cycle: list[str]) -> None:
+        CycleError.__init__(self, cycle)
+
+
+class TaskNotFoundError(FlowkitError, NotFound):
+    """No task of that name is there."""
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        NotFound.__init__(self, "task", name, hint)
 
 
 class BackendError(PerfectError):

@@ -244,6 +244,11 @@ def get_logger(name: str | None = None) -> FlowkitLogger:
     return FlowkitLogger(name)
 
 
+def is_configured() -> bool:
+    """Whether `configure_logging` was called in this process."""
+    return any(isinstance(handler, _Output) for handler in _top().handlers)
+
+
 def _top() -> logging.Logger:
     logger = logging.getLogger(LOGGER)
     if not logger.handlers:

@@ -80,6 +80,7 @@ class StateManager:
             ConfigurationError: an argument can't be used; of a value it names the part. Nothing is stored.
             StorageError: the file can't be written.
         """
+        _check_key(key)
         self._put({key: value}, None, ttl, metadata)
 
     def update(

@@ -310,7 +310,7 @@ def test_the_live_line_of_a_flow_gives_way() -> None:
 def test_json_lines_hold_everything() -> None:
     stream = io.StringIO()
     log = configure_logging(LogLevel.DEBUG, json_output=True, stream=stream)
-    before = dt.datetime.now(dt.UTC)
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(milliseconds=1)  # the line's time is cut to ms
     log.warning("slow: %d ms", 450, endpoint="api", when=dt.date(2026, 1, 2), nan=float("nan"))
     get_logger("etl.load").success("done")
     try:
@@ -321,7 +321,7 @@ def test_json_lines_hold_everything() -> None:
     assert list(first)[:4] == ["time", "level", "logger", "message"]
     at = dt.datetime.fromisoformat(first.pop("time"))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", second.pop("time"))
-    assert abs(at - before) < dt.timedelta(minutes=5) and at.utcoffset() == dt.timedelta(0)
+    assert before <= at <= dt.datetime.now(dt.UTC)
     assert first == {
         "level": "WARNING",
         "logger": "perfect.flowkit",
@@ -511,16 +511,8 @@ def test_loggers_of_plain_logging_below_ours_are_shown() -> None:
     plain.info("info")
     plain.critical("critical")
     plain.log(35, "between", extra={"fields": "not ours"})
-    assert (
-        text_of(stream)
-        == [
-            ("INFO", "info"),
-            ("SYSTEM", "critical"),
-        ]
-        + text_of(io.StringIO())
-        or "Level 35" in stream.getvalue()
-    )
-    assert "[Level 35] between" in stream.getvalue()
+    lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()]
+    assert lines == ["[INFO] info", "[SYSTEM] critical", "[Level 35] between"]
 
 
 def test_a_name_of_the_level_that_somebody_else_gave_stays() -> None:

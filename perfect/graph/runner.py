@@ -52,6 +52,7 @@ class GraphRun:
             nothing needs them. None: all.
         tracker: who is told of the task runs; None: nobody.
         body_of: what a call of a task runs; default: its function.
+        given: nodes that are not run, with the states they have.
         settled: called with each node and its state as it ends.
 
     Attributes:
@@ -69,6 +70,7 @@ class GraphRun:
         keep: Collection[Node] | None = None,
         tracker: Tracker | None = None,
         body_of: Callable[[Task[..., Any]], Callable[..., Any]] | None = None,
+        given: Mapping[Node, State] | None = None,
         settled: Callable[[Node, State], None] | None = None,
     ) -> None:
         self.plan = graph.plan()
@@ -81,6 +83,7 @@ class GraphRun:
         self._fail_fast = fail_fast
         self._tracker = tracker
         self._body_of = body_of
+        self._given = given or {}
         self._on_settled = settled
         self._results: list[Any] = [None] * count  # what tasks downstream are given
         self._missing = [len(before) for before in self.plan.upstream]
@@ -165,6 +168,9 @@ class GraphRun:
         """Everything is there that the node waits for: its first attempt, if it is to be made."""
         task = node.task
         index = node.index
+        if self._given and node in self._given:
+            self._end(node, self._given[node])
+            return None
         if task.trigger is not None or self._blocked[index]:
             refusal = self._refused(node)
             if refusal is not None:
@@ -439,7 +445,7 @@ class GraphRun:
         for node in self.nodes:
             if self.states[node.index] is None:
                 self._fail_fast = True  # nothing becomes ready by this
-                self.failure = self.failure or node
+                self.failure = node if self.failure is None else self.failure
                 self._end(node, Cancelled(reason), self._elements.get(node.index))
 
 

@@ -347,13 +347,15 @@ class FlowExecutor:
         index: int | None = None,
         upstream: tuple[int, ...] | None = None,
         map_index: int | None = None,
+        begun: bool = True,
     ) -> TaskRun:
-        """A task run begins now."""
+        """A task run begins now, or (not `begun`) is about to be closed without having run."""
         entry = TaskRun(self.run, -1, task, self, time(), upstream, map_index)
         entry.index = next(self._indices) if index is None else index
         # Noted before it is put: where the stack has no room for the put, the run's end reports it.
         self.running[entry.index] = entry
-        self._put(entry)
+        if begun:
+            self._put(entry)
         if not entry.index & RELIEVE_MASK:
             self._session.relieve()
         return entry

@@ -186,9 +186,9 @@ class _Pipeline:
         if kept is not None:
             kept.forget()
         return {
-            node.name: handed_on(state)
-            for node, state in zip(graph.nodes, states)
-            if not state.is_skipped()
+            node.name: handed_on(states[node.index])
+            for node in graph.plan().order
+            if not states[node.index].is_skipped()
         }
 
     def _executor(self, executor: str | Executor) -> Executor:

@@ -35,9 +35,11 @@ class Narrated:
         index: int | None = None,
         upstream: tuple[int, ...] | None = None,
         map_index: int | None = None,
+        begun: bool = True,
     ) -> TaskRun:
-        entry = self._tracker.open(task, index, upstream, map_index)
-        self._say(entry, LogLevel.INFO, f'Starting task "{task.name}"...')
+        entry = self._tracker.open(task, index, upstream, map_index, begun)
+        if begun:
+            self._say(entry, LogLevel.INFO, f'Starting task "{task.name}"...')
         return entry
 
     def close(self, entry: TaskRun, state: TaskState) -> None:

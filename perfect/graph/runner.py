@@ -347,7 +347,7 @@ class GraphRun:
     def _conclude(self, work: Work, state: State) -> None:
         """A call has come to its end."""
         if self._tracker is not None:
-            work.begin()
+            work.begin(begun=False)
             self._tell(work.entry, state)
         if work.mapped is not None:
             self._element_ended(work, state)
@@ -361,8 +361,10 @@ class GraphRun:
         if self._tracker is not None and type(node.task) is not Parameter:
             entry = None if parent is None else parent.entry
             if entry is None:
+                index = node.index
                 entry = self._tracker.open(
-                    node.task, self.plan.told[node.index], self.plan.told_upstream[node.index]
+                    *(node.task, self.plan.told[index], self.plan.told_upstream[index]),
+                    begun=False,
                 )
             self._tell(entry, state)
         self._elements.pop(node.index, None)

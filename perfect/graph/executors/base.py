@@ -24,6 +24,7 @@ class Tracker(Protocol):
         index: int | None = None,
         upstream: tuple[int, ...] | None = None,
         map_index: int | None = None,
+        begun: bool = True,
     ) -> TaskRun: ...
 
     def close(self, entry: TaskRun, state: TaskState) -> None: ...
@@ -83,10 +84,16 @@ class Work:
         self.steps: Any = None
         self.mapped: Any = None
 
-    def begin(self) -> None:
-        """To be called when the first attempt begins, from any thread: it is told then."""
+    def begin(self, begun: bool = True) -> None:
+        """To be called when the first attempt begins, from any thread: it is told then.
+
+        Args:
+            begun: False: there was none, it is only told what the call has come to.
+        """
         if self.entry is None and self.tracker is not None:
-            self.entry = self.tracker.open(self.task, self.index, self.upstream, self.map_index)
+            self.entry = self.tracker.open(
+                self.task, self.index, self.upstream, self.map_index, begun
+            )
 
     def make(self) -> None:
         """Make an attempt in this thread, and keep what it came to; raises nothing."""

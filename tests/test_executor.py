@@ -438,7 +438,7 @@ def test_odd_parameters_are_shown_bounded(runs: Recorder) -> None:
     json.dumps(shown, allow_nan=False)
     assert len(json.dumps(shown)) < 4000
     assert shown["args"][1].endswith("… [cut, 4000 characters]")
-    assert shown["kwargs"]["rows"][-1] == "… 900 more"
+    assert shown["rows"][-1] == "… 900 more"
 
 
 # async

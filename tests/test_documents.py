@@ -8,111 +8,27 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
-import os
 import pkgutil
 import re
 import signal
-import subprocess
-import sys
-import time
 import typing
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import perfect
+from tests import test_documents_core, test_documents_flowkit
 from tests.documents import HERE
-from tests.support.markdown import Block, Signature, python_blocks, signature_headings
+from tests.support.documents import Bench, Cases, assert_completed, eventually, interrupt, logged
+from tests.support.markdown import Block, Signature, signature_headings
+from tests.support.signatures import assert_takes
 
-DOCUMENTS = ("python_client.md", "client_architecture.md", "platform.md")
-# Run by the tests of perfect.core and perfect.flowkit.
-ELSEWHERE = ("perfect_core.md", "flowkit.md")
+CASES = Cases("python_client.md", "client_architecture.md", "platform.md")
+covers = CASES.covers
 
 NAMES = "from perfect import CronSchedule, IntervalSchedule, configure, flow, listen, task\n"
-SOURCE_ROOT = Path(perfect.__file__).parents[1]
 NO_BACKEND = "http://127.0.0.1:9"
-
-
-class Bench:
-    """Runs scripts against the backend and looks at what they left there."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.folder = folder
-        self.client_id = f"documents-{uuid.uuid4().hex[:12]}"
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-        self._earlier = {run["id"] for run in self.get("/api/engine/runs")}
-
-    def get(self, path: str) -> Any:
-        """The JSON at a path of the backend."""
-        with self._open(self.url + path, timeout=10) as answer:
-            return json.load(answer)
-
-    def trigger(self, flow_id: str) -> str:
-        """Ask for an execution of the flow and return its run's id."""
-        body = json.dumps({"configuration": "development"}).encode()
-        request = urllib.request.Request(
-            f"{self.url}/api/engine/trigger/{flow_id}",
-            body,
-            {"Content-Type": "application/json"},
-            method="POST",
-        )
-        with self._open(request, timeout=10) as answer:
-            run_id: str = json.load(answer)["runId"]
-        return run_id
-
-    def runs(self, flow_name: str) -> list[dict[str, Any]]:
-        """The runs of that flow since this bench was set up, newest first."""
-        return [
-            run
-            for run in self.get("/api/engine/runs")
-            if run["flowName"] == flow_name and run["id"] not in self._earlier
-        ]
-
-    def completed(self, flow_name: str, tasks: list[str]) -> dict[str, Any]:
-        """The flow's one run, which must be COMPLETED with exactly these tasks."""
-        (run,) = self.runs(flow_name)
-        assert_completed(run, tasks)
-        return run
-
-    def run(self, source: str, **environment: str) -> str:
-        """Run a script to its end, which must be a good one, and return what it printed."""
-        with self.running(source, **environment) as process:
-            output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, output
-        assert "Traceback" not in output and "Warning" not in output, output
-        return output
-
-    @contextmanager
-    def running(self, source: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        """A script that is running; killed at the end if it still is."""
-        script = self.folder / f"script_{uuid.uuid4().hex[:8]}.py"
-        script.write_text(source, encoding="utf-8")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PERFECT_")}
-        settings = {
-            "PERFECT_BACKEND_URL": self.url,
-            "PERFECT_CLIENT_ID": self.client_id,
-            "PERFECT_HOME": str(self.folder / "home"),
-            "PYTHONPATH": str(SOURCE_ROOT),
-        }
-        with subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", str(script)],
-            cwd=self.folder,
-            env=inherited | settings | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
 
 
 @pytest.fixture
@@ -120,59 +36,8 @@ def bench(backend: Any, tmp_path: Path) -> Bench:
     return Bench(backend.url, tmp_path)
 
 
-def eventually(
-    look: Callable[[], Any], process: subprocess.Popen[str], timeout: float = 30.0
-) -> Any:
-    """The first true value of ``look``, asked again while the process runs."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = look()
-        if value:
-            return value
-        if process.poll() is not None:
-            raise AssertionError(f"the script ended: {process.communicate()[0]}")
-        time.sleep(0.05)  # the backend is another process: there is nothing to wait on but HTTP
-    process.kill()
-    raise AssertionError(f"not within {timeout} s; the script said: {process.communicate()[0]}")
-
-
-def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Press Ctrl+C; the exit code and what was printed."""
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
-    return process.returncode, output
-
-
-def assert_completed(run: dict[str, Any], tasks: list[str]) -> None:
-    assert [task["taskName"] for task in run["tasks"]] == tasks, run
-    assert [task["state"] for task in run["tasks"]] == ["COMPLETED"] * len(tasks), run
-    assert (run["state"], run["progress"]) == ("COMPLETED", 100), run
-
-
-def logged(run: dict[str, Any]) -> str:
-    return json.dumps(run["logs"], ensure_ascii=False)
-
-
 def source_of(block: Block) -> str:
     return re.sub(r"\bperfect_client\b", "perfect", block.source)
-
-
-# The blocks
-
-Case = Callable[[Block, Bench], None]
-Place = tuple[str, str, int]
-CASES: dict[Place, Case] = {}
-
-
-def covers(document: str, heading: str, number: int = 1) -> Callable[[Case], Case]:
-    """Make a function the case of a block."""
-
-    def add(case: Case) -> Case:
-        assert (document, heading, number) not in CASES
-        CASES[document, heading, number] = case
-        return case
-
-    return add
 
 
 @covers("python_client.md", "Quick Start")
@@ -424,35 +289,25 @@ def data_structures(block: Block, bench: Bench) -> None:
         assert [getattr(made, field) for field in fields] == values
 
 
-def place_of(document: str, block: Block) -> Place:
-    return (document, block.heading, block.number)
-
-
-BLOCKS = [(document, block) for document in DOCUMENTS for block in python_blocks(HERE / document)]
-
-
 def test_every_document_is_tested() -> None:
-    assert sorted(path.name for path in HERE.glob("*.md")) == sorted(DOCUMENTS + ELSEWHERE)
+    tested = [*CASES.documents, *test_documents_core.DOCUMENTS, *test_documents_flowkit.DOCUMENTS]
+    assert sorted(path.name for path in HERE.glob("*.md")) == sorted(tested)
 
 
 def test_every_block_has_a_case_and_every_case_a_block() -> None:
-    assert {place_of(*entry) for entry in BLOCKS} == CASES.keys()
+    CASES.check_complete()
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("document", "block"), BLOCKS, ids=[f"{document}:{block.line}" for document, block in BLOCKS]
-)
+@pytest.mark.parametrize(("document", "block"), CASES.blocks, ids=CASES.ids)
 def test_block(document: str, block: Block, bench: Bench) -> None:
-    case = CASES.get(place_of(document, block))
-    assert case, f"{document}:{block.line} has no case"
-    case(block, bench)
+    CASES.run(document, block, bench)
 
 
 # The headings that are signatures
 
 HEADINGS = [
-    (document, heading) for document in DOCUMENTS for heading in signature_headings(HERE / document)
+    (document, heading) for document in CASES.documents for heading in signature_headings(HERE / document)
 ]
 
 # A call as the heading has it, and the flow that shows it works.
@@ -483,39 +338,3 @@ def test_a_call_as_its_signature_has_it(name: str, bench: Bench) -> None:
     flow_name = f"As documented {uuid.uuid4()}"
     bench.run(f"{NAMES}NAME = {flow_name!r}\n{CALLS[name]}")
     bench.completed(flow_name, ["a_task"] if name == "task" else [])
-
-
-def assert_takes(actual: Callable[..., Any], documented: str, method: bool = False) -> None:
-    """Assert that a callable has the documented parameters, their defaults, and no other duties.
-
-    Args:
-        documented: a call such as ``f(a, b: int, c=1)``.
-        method: the parameters must also stand in the documented order, after self.
-    """
-    arguments = _arguments(documented)
-    found = dict(inspect.signature(actual).parameters)
-    if method:
-        found.pop("self")
-        assert list(found)[: len(arguments)] == list(arguments)
-    for name, default in arguments.items():
-        assert name in found, f"{documented}: {name} is missing"
-        assert found[name].kind is not inspect.Parameter.POSITIONAL_ONLY
-        if default is not inspect.Parameter.empty:
-            assert found[name].default == default, f"{documented}: {name}"
-    for name in found.keys() - arguments.keys():
-        optional = found[name].default is not inspect.Parameter.empty
-        variable = found[name].kind in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        )
-        assert optional or variable, f"{documented}: {name} must be given too"
-
-
-def _arguments(documented: str) -> dict[str, Any]:
-    """Names and defaults of a documented call."""
-    function = ast.parse(f"def {documented}: ...").body[0]
-    assert isinstance(function, ast.FunctionDef)
-    names = [argument.arg for argument in function.args.args]
-    defaults = [ast.literal_eval(node) for node in function.args.defaults]
-    required = [inspect.Parameter.empty] * (len(names) - len(defaults))
-    return dict(zip(names, [*required, *defaults], strict=True))

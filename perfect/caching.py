@@ -95,7 +95,7 @@ class TaskCache:
             raise Uncacheable(f"{unfit.place} of {name}: {unfit.reason}") from None
         except RecursionError:
             raise Uncacheable(f"an argument of {name} is nested too deep") from None
-        digest = hashlib.sha256(tagged("call", name.encode(), *parts)).hexdigest()
+        digest = hashlib.sha256(tagged("call", *parts)).hexdigest()
         return f"{name} {digest}"
 
     def lookup(self, key: str) -> tuple[bool, Any]:

@@ -7,8 +7,11 @@ names of tasks, the rest by position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from graphlib import CycleError as Circle
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from perfect import tasks, wiring
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Tasks, each with those that it comes after, in the order of the wiring (as keys: they are asked for).
+Wired = dict[Task[..., Any], dict[Task[..., Any], None]]
 
 __all__ = [
     "DAG",
@@ -103,7 +109,7 @@ class _Pipeline:
         self.description = check_text("description", "", description)
         self.tags = check_tags(tags)
 
-    def _wired(self) -> dict[Task[..., Any], Sequence[Task[..., Any]]]:
+    def _wired(self) -> Wired:
         """The tasks, each with those it comes after."""
         raise NotImplementedError
 
@@ -225,9 +231,10 @@ class _Pipeline:
                     f"two tasks of {self.name!r} have this name: give one another",
                 )
         graph = Graph()
-        nodes = {one: graph.add(one) for one in wired}
-        for one, before in wired.items():
-            _inject(nodes, wired, by_name, one, before)
+        nodes = {one: graph.add(one) for one in _in_order(wired)}
+        injection = _Injection(nodes, wired)
+        for one in nodes:
+            injection.settle(one)
         try:
             graph.plan()
         except CycleError as circle:
@@ -235,52 +242,57 @@ class _Pipeline:
         return graph
 
 
-def _inject(
-    nodes: dict[Task[..., Any], Node],
-    wired: Mapping[Task[..., Any], Sequence[Task[..., Any]]],
-    by_name: Mapping[str, Task[..., Any]],
-    one: Task[..., Any],
-    before: Sequence[Task[..., Any]],
-) -> None:
-    """Settle what a task is given: by name from anywhere before it, the rest by position."""
-    takes = accepts(one)
-    node = nodes[one]
-    given: dict[str, Any] = {}
-    used: set[Task[..., Any]] = set()
-    for name in (*takes.names, *sorted(takes.only_named)):
-        source = by_name.get(name)
-        if source is not None and (source in before or _comes_before(source, one, wired)):
-            given[name] = nodes[source]
-            used.add(source)
-    rest = [source for source in before if source not in used]
-    for name in takes.names:
-        if rest and name not in given:
-            given[name] = nodes[rest.pop(0)]
-    if rest and takes.any_positional and all(name in given for name in takes.names):
-        node.args = (*(given.pop(name) for name in takes.names), *(nodes[one] for one in rest))
-    elif takes.any_named:
-        given.update({source.name: nodes[source] for source in rest})
-    node.kwargs = given or None
-    # The wires that carry nothing, too, in their order.
-    node.after = [nodes[source] for source in before] or None
-    node.tested = nodes[before[0]] if before else None
+def _in_order(wired: Wired) -> list[Task[..., Any]]:
+    """The tasks, each after those that it comes after."""
+    try:
+        return list(TopologicalSorter(wired).static_order())
+    except Circle:  # the graph itself says which
+        return list(wired)
 
 
-def _comes_before(
-    early: Task[..., Any],
-    late: Task[..., Any],
-    wired: Mapping[Task[..., Any], Sequence[Task[..., Any]]],
-) -> bool:
-    waiting = list(wired[late])
-    seen = set(waiting)
-    for one in waiting:  # grows while it is gone through
-        if one is early:
-            return True
-        for before in wired[one]:
-            if before not in seen:
-                seen.add(before)
-                waiting.append(before)
-    return False
+class _Injection:
+    """Settles what tasks are given: by name from anywhere before them, the rest by position."""
+
+    def __init__(self, nodes: dict[Task[..., Any], Node], wired: Wired) -> None:
+        self._nodes = nodes
+        self._wired = wired
+        self._by_name = {one.name: one for one in nodes}
+        self._after: dict[Task[..., Any], set[Task[..., Any]]] = {}  # all that come after one
+
+    def settle(self, one: Task[..., Any]) -> None:
+        takes = accepts(one)
+        node, before = self._nodes[one], self._wired[one]
+        given: dict[str, Any] = {}
+        used: set[Task[..., Any]] = set()
+        for name in (*takes.names, *sorted(takes.only_named)):
+            source = self._by_name.get(name)
+            if source is not None and (source in before or one in self._followers(source)):
+                given[name] = self._nodes[source]
+                used.add(source)
+        rest = deque(source for source in before if source not in used)
+        for name in takes.names:
+            if rest and name not in given:
+                given[name] = self._nodes[rest.popleft()]
+        if rest and takes.any_positional and all(name in given for name in takes.names):
+            node.args = tuple([given.pop(name) for name in takes.names])
+            node.args += tuple([self._nodes[source] for source in rest])
+        elif takes.any_named:
+            given.update({source.name: self._nodes[source] for source in rest})
+        node.kwargs = given or None
+        for source in before:  # also the wires that carry nothing, in their order
+            node.graph.connect(self._nodes[source], node)
+        node.tested = self._nodes[next(iter(before))] if before else None
+
+    def _followers(self, source: Task[..., Any]) -> set[Task[..., Any]]:
+        """All that come after a task; asked for the few that parameters are named after."""
+        found = self._after.get(source)
+        if found is None:
+            found = self._after[source] = set()
+            for one in self._nodes:  # in their order: each after those that it comes after
+                before = self._wired[one]
+                if source in before or not found.isdisjoint(before):
+                    found.add(one)
+        return found
 
 
 class DAG(_Pipeline):
@@ -311,9 +323,13 @@ class DAG(_Pipeline):
         super().__init__(name, max_workers, description, tags)
         self._chosen = None if tasks is None else [_registered(one) for one in tasks]
 
-    def _wired(self) -> dict[Task[..., Any], Sequence[Task[..., Any]]]:
+    def _wired(self) -> Wired:
         chosen = list(wiring.registered) if self._chosen is None else self._chosen
-        return {one: list(wiring.wires_of(one).before) for one in wiring.connected(chosen)}
+        found = dict.fromkeys(wiring.connected(chosen))
+        in_order = [one for one in wiring.registered if one in found]
+        return {
+            one: dict(wiring.wires_of(one).before) for one in {**dict.fromkeys(in_order), **found}
+        }
 
     def _graph(self) -> Graph:
         try:
@@ -351,7 +367,7 @@ class Flow(_Pipeline):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(name, max_workers, description, tags)
-        self._steps: dict[Task[..., Any], Sequence[Task[..., Any]]] = {}
+        self._steps: Wired = {}
         self._last: list[Task[..., Any]] = []  # what the next step comes after
 
     def add(self, task: Task[..., Any]) -> Self:
@@ -394,9 +410,9 @@ class Flow(_Pipeline):
             raise ConfigurationError(
                 argument, task, f"is in {self.name!r} already; add a copy of another name"
             )
-        self._steps[task] = list(self._last)
+        self._steps[task] = dict.fromkeys(self._last)
 
-    def _wired(self) -> dict[Task[..., Any], Sequence[Task[..., Any]]]:
+    def _wired(self) -> Wired:
         return dict(self._steps)
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import perfect
@@ -139,6 +140,8 @@ DIFFERENT: list[Any] = [
     "None",
     "True",
     "\udc80",
+    "\udc81",
+    "?",
     "é",
     b"",
     b"1",
@@ -150,6 +153,8 @@ DIFFERENT: list[Any] = [
     [[1]],
     [1, 2],
     [12],
+    ["a", "b"],
+    ["a]str[b"],
     [[1], 2],
     [[1, 2]],
     (),
@@ -193,6 +198,7 @@ DIFFERENT: list[Any] = [
     (1, 2),
     dt.date(2026, 7, 1),
     dt.time(12, 30),
+    dt.time(12, 30, fold=1),
     dt.time(12, 30, tzinfo=dt.UTC),
     AT,
     AT.replace(fold=1),
@@ -240,6 +246,16 @@ def test_different_values_have_different_keys() -> None:
         assert one != other, (DIFFERENT[n], DIFFERENT[m])
 
 
+def test_what_is_added_to_an_object_counts_and_what_it_remembers_does_not() -> None:
+    plain, more = Point(1), Point(1)
+    more.added = 2  # type: ignore[attr-defined]
+    assert key(add, plain) != key(add, more)
+    lazy = Lazy(1)
+    before = key(add, lazy)
+    assert lazy.lock
+    assert key(add, lazy) == before
+
+
 SAME: list[tuple[Any, Any]] = [
     ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
     ({"x", "y", "z", 1, None}, {None, 1, "z", "y", "x"}),
@@ -284,6 +300,7 @@ def described(value: Any) -> Any:
     return type(value), repr(value)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_keys_are_equal_exactly_if_the_values_are(one: Any, other: Any) -> None:
     assert (canonical(one) == canonical(other)) is (described(one) == described(other))
@@ -473,6 +490,12 @@ def test_other_code_has_another_key() -> None:
     keys = [key(compiled(body), 1) for body in BODIES]
     assert len(set(keys)) == len(BODIES)
     assert [key(compiled(body), 1) for body in BODIES] == keys
+
+
+def test_what_a_try_covers_counts() -> None:
+    function = compiled(BODIES[-1])
+    code = function.__code__.replace(co_exceptiontable=b"")
+    assert key(function, 1) != key(types.FunctionType(code, function.__globals__, "f"), 1)
 
 
 def test_code_may_move() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import fcntl
 import json
 import logging
 import math
@@ -247,12 +248,17 @@ def test_a_fork_does_not_inherit_a_lock_that_is_held(state: StateManager) -> Non
     assert held.wait(30)
     child = os.fork()
     if child == 0:
-        signal.alarm(30)  # its default action ends a child that waits for the lock
-        state.set("b", 2)
-        os._exit(state.get_all() == {"a": 1, "b": 2})
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)  # ends a child that waits for the lock
+            state.set("b", 2)
+            if state.get_all() == {"a": 1, "b": 2}:
+                os._exit(42)
+        finally:
+            os._exit(3)
     release.set()
     thread.join(30)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
 # In memory
@@ -354,6 +360,18 @@ def test_another_manager_sees_every_change(path: Path) -> None:
         assert one.get("n") == -n % 10
 
 
+def test_each_file_is_younger_than_the_former(path: Path) -> None:
+    """Its inode and size may be the same, and the file system's clock may stand still or be set back."""
+    state = StateManager(path)
+    state.set("a", 1)
+    future = path.stat().st_mtime_ns + 10**15
+    os.utime(path, ns=(future, future))
+    for n in range(3):
+        StateManager(path).set("a", n)
+        assert path.stat().st_mtime_ns == future + n + 1
+        assert state.get("a") == n
+
+
 def test_what_has_not_changed_is_not_read_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +401,25 @@ def test_update_is_one_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     state.update({f"{n}": n for n in range(100)})
     assert replaced == [(f"{path}.new", str(path))]
     assert len(StateManager(path).get_all()) == 100
+
+
+def test_a_write_lets_no_other_thread_look_at_what_it_changes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateManager(path)
+    real, free = os.replace, []
+
+    def replace(*names: str) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            free.append(pool.submit(state._mutex.acquire, False).result())
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", replace)
+    state.set("a", 1)
+    state.delete("a")
+    state.set("a", 1)
+    state.clear()
+    assert free == [False] * 4
 
 
 def test_what_a_reader_changes_is_its_own(path: Path) -> None:
@@ -708,6 +745,24 @@ def test_nothing_that_was_set_aside_is_lost(path: Path, caplog: pytest.LogCaptur
     assert len(caplog.records) == 3
 
 
+def test_a_file_is_set_aside_under_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"damage")
+    real, locked = os.rename, []
+
+    def rename(*names: str) -> None:
+        with open(f"{path}.lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                locked.append(names)
+        real(*names)
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert StateManager(path).get("a") is None
+    assert locked == [(str(path), f"{path}.damaged-1")]
+
+
 def test_a_newer_file_is_set_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.parent.mkdir(parents=True)
     newer = b'{"version": 2, "tables": "something new"}'
@@ -935,6 +990,7 @@ from perfect.store import StateManager
 state = StateManager(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
+state.get("a")
 state.set(sys.argv[2], 1)
 """
     processes = [start(script, str(path), f"{n}") for n in range(6)]

@@ -23,7 +23,7 @@ from perfect.errors import (
     PerfectError,
 )
 from perfect.failures import describe
-from perfect.loading import load_flows, load_module
+from perfect.loading import load_flows
 from perfect.show import Table, ago, ago_seconds, seconds_between, show_state
 from perfect.states import TaskState
 
@@ -196,6 +196,14 @@ def _run(options: argparse.Namespace) -> int:
         raise NotFound("flow", name, f"{source} has: {known}")
     flow = flows[name]
     try:
+        if not isinstance(
+            flow, sdk.Flow
+        ):  # of perfect.core: it ends in a state, and raises nothing
+            state = flow.run(parameters, configuration=options.config)
+            if not state.is_successful():
+                return _complain(f"flow {flow.name!r} failed: {state.message}")
+            print(state.message)
+            return 0
         value = sdk.run(flow, configuration=options.config, parameters=parameters)
         if flow.is_async:
             import asyncio
@@ -222,8 +230,11 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def _listen(options: argparse.Namespace) -> int:
-    load_module(options.source)
-    flows = sdk.get_registry().flows
+    registry = sdk.get_registry()
+    for flow in load_flows(options.source).values():
+        if flow.name not in registry.flows:  # of perfect.core, and it did not register itself
+            registry.register_flow(flow.definition)
+    flows = registry.flows
     if not flows:
         raise NotFound("flow", options.source, "it defines none; decorate one with @flow")
     names = ", ".join(sorted(flows))

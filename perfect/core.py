@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from perfect import attempts, options
-from perfect.context import current
-from perfect.definitions import check_name, check_tags, check_text
-from perfect.errors import ConfigurationError, GraphError, NotFound
+from perfect.definitions import LONGEST_NAME, check_name, check_tags, check_text, get_registry
+from perfect.errors import ConfigurationError, GraphError
+from perfect.failures import state_after
 from perfect.graph import triggers
-from perfect.graph.building import Building
+from perfect.graph.building import Building, not_building
 from perfect.graph.definition import (
     GraphDefinition,
     given_parameters,
@@ -26,8 +26,9 @@ from perfect.graph.executors.base import Executor
 from perfect.graph.executors.local import LocalExecutor
 from perfect.graph.executors.thread import ThreadExecutor
 from perfect.graph.graph import Edge, Graph
-from perfect.graph.node import Item, Node
+from perfect.graph.node import Node, each
 from perfect.graph.parameter import Parameter
+from perfect.graph.results import Results
 from perfect.graph.runner import GraphRun
 from perfect.mapping import unmapped
 from perfect.outcomes import (
@@ -47,8 +48,8 @@ from perfect.outcomes import (
 )
 from perfect.running import execute, register
 from perfect.schedules import CronSchedule, IntervalSchedule
+from perfect.states import TaskState
 from perfect.tasks import Task, task
-from perfect.definitions import get_registry
 
 if TYPE_CHECKING:
     from perfect.executor import FlowExecutor
@@ -97,31 +98,6 @@ __all__ = [
 ]
 
 
-class Results(dict[Node, State]):
-    """The states of a flow's tasks: by what their calls returned, or by the task where it has one use."""
-
-    def __init__(self, graph: Graph, states: dict[Node, State]) -> None:
-        super().__init__(states)
-        self._graph = graph
-
-    def __missing__(self, subject: Any) -> State:
-        if isinstance(subject, Item):
-            parts = [subject.key]
-            while isinstance(subject.source, Item):
-                subject = subject.source
-                parts.append(subject.key)
-            state = self[subject.source]
-            if not state.is_successful():
-                return state
-            value = state.result
-            for part in reversed(parts):
-                value = value[part]
-            return Success("", value)
-        if isinstance(subject, Task) and self._graph.has(subject):
-            return self[self._graph.node_of(subject)]
-        raise NotFound("task", repr(subject), "it is no part of this flow, or was not asked for")
-
-
 class Flow:
     """A graph of tasks.
 
@@ -158,7 +134,6 @@ class Flow:
         self.state_handlers = options.handlers(state_handlers, on_failure)
         self.graph = Graph()
         self._reference: list[Node] | None = None
-        self._entered: list[Any] = []
         for one in tasks:
             self.add_task(one)
 
@@ -176,11 +151,11 @@ class Flow:
         self._schedule = schedule
 
     def __enter__(self) -> Flow:
-        self._entered.append(current.set(Building(self, self.graph)))
+        Building(self, self.graph)
         return self
 
     def __exit__(self, kind: object, *exc_info: object) -> None:
-        current.reset(self._entered.pop())
+        Building.leave(self)
         if kind is None:
             self.validate()
 
@@ -205,13 +180,17 @@ class Flow:
         Args:
             key: the parameter that gets the result; default: nothing is handed over.
             mapped: whether each element of the result gets a run of its own.
+
+        Raises:
+            GraphError: one is part of another flow, or the downstream task has no such parameter.
         """
         early, late = self.graph.node_of(upstream_task), self.graph.node_of(downstream_task)
-        if key is None:
-            self.graph.connect(early, late)
+        if key is not None:
+            self.graph.bind(late, (), {key: upstream_task}, mapped=mapped)
+        elif mapped:
+            raise GraphError("mapped", mapped, "says nothing without the key of a parameter")
         else:
-            self.graph.bind(late, (), {key: early})
-            late.mapped = late.mapped or mapped
+            self.graph.connect(early, late)
         return Edge(early, late, key, mapped)
 
     def chain(self, *tasks: Any) -> list[Edge]:
@@ -223,31 +202,44 @@ class Flow:
         task: Any,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-        upstream_tasks: Iterable[Any] = (),
+        upstream_tasks: Any = (),
+        *,
+        mapped: bool = False,
     ) -> Node:
-        """Say what a task's arguments are."""
-        node = self.graph.bind(task, args, dict(kwargs or {}))
-        for other in upstream_tasks:
+        """Say what a task's arguments are; those said before stay unless they are said anew.
+
+        Args:
+            upstream_tasks: what it waits for beside those whose results it is given.
+            mapped: whether each element of these arguments gets a run of its own.
+
+        Raises:
+            GraphError: an argument does not fit, or a task is part of another flow.
+        """
+        node = self.graph.bind(task, args, dict(kwargs or {}), mapped=mapped)
+        for other in each(upstream_tasks):
             self.graph.connect(other, node)
         return node
 
     def set_dependencies(
         self,
         task: Any,
-        upstream_tasks: Iterable[Any] = (),
-        downstream_tasks: Iterable[Any] = (),
+        upstream_tasks: Any = (),
+        downstream_tasks: Any = (),
         keyword_tasks: Mapping[str, Any] | None = None,
         mapped: bool = False,
     ) -> None:
-        """Say at once what a task waits for, what waits for it, and what its arguments are."""
-        node = self.bind(task, (), keyword_tasks, upstream_tasks)
-        node.mapped = node.mapped or mapped
-        for other in downstream_tasks:
+        """Say at once what a task waits for, what waits for it, and what its arguments are.
+
+        Args:
+            mapped: whether each element of the arguments gets a run of its own.
+        """
+        node = self.bind(task, (), keyword_tasks, upstream_tasks, mapped=mapped)
+        for other in each(downstream_tasks):
             self.graph.connect(node, other)
 
-    def set_reference_tasks(self, tasks: Iterable[Any]) -> None:
+    def set_reference_tasks(self, tasks: Any) -> None:
         """Say which tasks decide the flow's final state; without any, those that none waits for."""
-        self._reference = [self.graph.node_of(one) for one in tasks] or None
+        self._reference = [self.graph.node_of(one) for one in each(tasks)] or None
 
     def copy(self) -> Flow:
         """Another flow of the same tasks and edges."""
@@ -317,10 +309,12 @@ class Flow:
             GraphError: an argument is missing, or two parameters have one name.
         """
         self.graph.plan()
-        names = [node.name for node in self.graph.nodes if isinstance(node.task, Parameter)]
-        for name in names:
-            if names.count(name) > 1:
-                raise GraphError("parameters", name, "two parameters of the flow have this name")
+        seen: dict[str, Node] = {}
+        for node in self.graph.nodes:
+            if isinstance(node.task, Parameter) and seen.setdefault(node.name, node) is not node:
+                raise GraphError(
+                    "parameters", node.name, "two parameters of the flow have this name"
+                )
 
     def visualize(self, format: str = "text") -> str:
         """The graph as "text", "mermaid" or "dot"."""
@@ -355,26 +349,36 @@ class Flow:
             CycleError: its tasks wait for each other.
         """
         self.validate()
-        given = given_parameters(self.graph, {**(parameters or {}), **values})
+        given = given_parameters(self.graph, {**_checked(parameters), **values})
+        _check_configuration(configuration)
         chosen = checked_executor(executor) or self.executor
-        wanted = None if return_tasks is None else [self.graph.node_of(one) for one in return_tasks]
-        definition = self._definition(chosen, wanted)
+        definition = self._definition(chosen, _wanted(self, return_tasks))
         state: State = execute(definition, configuration, (), given, serve=False)
         return state
 
     def register(self) -> bool:
         """Make it known to the backend, with its graph and parameters, so that it can be triggered there.
 
-        This process serves the runs, in the background and in `perfect.listen`.
+        This process serves the runs, in the background and in `perfect.listen`: of the flow as it is
+        now; after a change, register it again.
 
         Returns:
             Whether the backend has answered; if not, it is told as soon as it does.
         """
-        self.validate()
-        # Whoever triggers it gets no results.
-        definition = self._definition(self.executor, [])
+        definition = self.definition
         get_registry().register_flow(definition)
         return register(definition)
+
+    @property
+    def definition(self) -> GraphDefinition:
+        """The flow as it is registered: as it is now.
+
+        Raises:
+            CycleError, GraphError: it can't run.
+        """
+        self.validate()
+        # Whoever triggers it gets no results; only a state handler may look at them.
+        return self.copy()._definition(self.executor, None if self.state_handlers else [])
 
     def _definition(self, executor: Executor | None, wanted: list[Node] | None) -> GraphDefinition:
         def run_graph(run: FlowExecutor, parameters: dict[str, Any]) -> State:
@@ -411,14 +415,15 @@ class FlowRunner:
         """As `Flow.run`, but not tracked."""
         flow = self.flow
         flow.validate()
-        wanted = None if return_tasks is None else [flow.graph.node_of(one) for one in return_tasks]
+        wanted = _wanted(flow, return_tasks)
         graph_run = GraphRun(
             flow.graph,
             executor=checked_executor(executor) or flow.executor,
-            parameters=given_parameters(flow.graph, parameters or {}),
+            parameters=given_parameters(flow.graph, _checked(parameters)),
             keep=wanted,
         )
-        return _run_to_state(flow, graph_run, wanted)
+        with not_building():
+            return _run_to_state(flow, graph_run, wanted)
 
 
 class TaskRunner:
@@ -432,30 +437,60 @@ class TaskRunner:
         self.task = task
 
     def run(self, /, *args: Any, **kwargs: Any) -> State:
-        """Call it with these arguments; the state that it ends in."""
+        """Call it with these arguments; the state that it ends in.
+
+        Raises:
+            GraphError: they don't fit what the task takes.
+        """
         graph = Graph()
         node = graph.use(self.task, args, kwargs)
-        return GraphRun(graph).run()[node.index]
+        with not_building():
+            return GraphRun(graph).run()[node.index]
 
 
 def _run_to_state(flow: Flow, graph_run: GraphRun, wanted: list[Node] | None) -> State:
     """Run, and say what the flow has come to."""
-    state = attempts.changed(flow, Pending(), Running())
-    if state.is_finished():
+    reference = flow.reference_tasks()
+    state = attempts.changed(flow, Scheduled(), Running())
+    if state.is_finished():  # a handler has decided
         return state
-    states = graph_run.run()
-    shown = flow.graph.nodes[: len(states)] if wanted is None else wanted
-    results = Results(flow.graph, {node: states[node.index] for node in shown})
-    decisive = [(node, states[node.index]) for node in flow.reference_tasks()]
-    failed = [(node, one) for node, one in decisive if one.blocks]
-    final: State
-    if failed:
-        node, first = failed[0]
-        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        final = Failed(f"task {node.name!r}{others} failed: {first.message}", results)
-    else:
-        final = Success("all reference tasks succeeded", results)
-    return attempts.changed(flow, state, final)
+    try:
+        states = graph_run.run()
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}"
+        failed = state_after(error) is TaskState.FAILED
+        attempts.changed(flow, state, (Failed if failed else Cancelled)(message, error))
+        raise
+    results = Results(flow.graph, graph_run.plan.nodes, states, wanted)
+    decisive = [(node, states[node.index]) for node in reference]
+    failed_ones = [(node, one) for node, one in decisive if one.blocks]
+    if not failed_ones:
+        return attempts.changed(flow, state, Success("all reference tasks succeeded", results))
+    node, first = failed_ones[0]
+    others = f" and {len(failed_ones) - 1} more" if len(failed_ones) > 1 else ""
+    message = f"task {node.name!r} failed{others}: {first.message}"
+    cause = graph_run.failure
+    if first.is_trigger_failed() and cause is not None and cause is not node:
+        why = states[cause.index].message
+        message = f"task {node.name!r}{others} was not run; {cause.name!r} failed: {why}"
+    return attempts.changed(flow, state, Failed(message, results))
+
+
+def _wanted(flow: Flow, return_tasks: Iterable[Any] | None) -> list[Node] | None:
+    if return_tasks is None:
+        return None
+    return [flow.graph.node_of(one) for one in each(return_tasks)]
+
+
+def _checked(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ConfigurationError("parameters", parameters, "is not a mapping of names to values")
+    return parameters or {}
+
+
+def _check_configuration(configuration: str) -> None:
+    if not isinstance(configuration, str) or len(configuration) > LONGEST_NAME:
+        raise ConfigurationError("configuration", configuration, "is not a text of 200 characters")
 
 
 def checked_executor(executor: Any) -> Executor | None:

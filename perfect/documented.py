@@ -35,7 +35,10 @@ class _Run:
         self.remote_id = remote_id  # None: the backend did not take the run
         self.flow = flow
         self.estimates = estimates  # ms by task name, as the backend has learned them
-        self.next_index = 0
+        # How many tasks the backend has: those of the registration, and those told beyond them.
+        self.length = len(flow.get("tasks") or ())
+        self.count = 0  # one more than the highest index told
+        self.missing: set[int] = set()  # indices below it that were not told yet
         self.held: dict[int, dict[str, Any]] = {}  # begun out of order: a gap would break the run
         self.running: dict[int, dict[str, Any]] = {}
         self.ended: set[int] = set()
@@ -84,7 +87,12 @@ class DocumentedReporter:
     def notes(self) -> dict[str, str]:
         """Where each run that is under way stands, by its id."""
         return {
-            run_id: json.dumps([run.remote_id, run.flow, run.next_index, run.crucial_failed])
+            run_id: json.dumps(
+                [
+                    *(run.remote_id, run.flow, run.length, run.count),
+                    *(sorted(run.missing), run.crucial_failed),
+                ]
+            )
             for run_id, run in self._runs.items()
         }
 
@@ -92,9 +100,10 @@ class DocumentedReporter:
         """Go on with another process's runs."""
         for run_id, note in notes.items():
             if note.startswith("["):  # the others are about the spool
-                remote_id, flow, next_index, crucial_failed = json.loads(note)
+                remote_id, flow, length, count, missing, crucial_failed = json.loads(note)
                 run = self._runs[run_id] = _Run(remote_id, flow, {})
-                run.next_index, run.crucial_failed = next_index, crucial_failed
+                run.length, run.count, run.missing = length, count, set(missing)
+                run.crucial_failed = crucial_failed
 
     def next_tick(self) -> float | None:
         """s until the running tasks' progress is to be told; None while none is running."""
@@ -107,6 +116,8 @@ class DocumentedReporter:
         self._next_tick = monotonic() + TICK
         for run in list(self._runs.values()):
             for fields in list(run.running.values()):
+                if fields["state"] != TaskState.RUNNING:  # waits for its next attempt
+                    continue
                 progress = self._progress(run, fields)
                 self._tell(run, fields["index"], {"state": "RUNNING", "progress": progress})
 
@@ -151,13 +162,15 @@ class DocumentedReporter:
         if run.held:  # what was before them never came, and will not
             log.warning("perfect: %d tasks of run %s are not told", len(run.held), run.remote_id)
             run.held.clear()
+        for index in sorted(run.missing):  # a task that has not ended would keep the run from ending
+            self._tell(run, index, _lost())
         if state is not TaskState.COMPLETED and not run.crucial_failed:
             # Only a failed crucial task fails a run there.
             error = fields.get("error") or {}
             said = fields.get("reason") or f"{error.get('type')}: {error.get('message')}"
             self._tell(
                 run,
-                run.next_index,
+                run.count,
                 {
                     "state": "FAILED",
                     "progress": 0,
@@ -169,8 +182,8 @@ class DocumentedReporter:
                 },
             )
             run.crucial_failed = True  # told, also if the next request has to be repeated
-            run.next_index += 1
-        self._post(run, "runs", "complete", {"taskCount": run.next_index})
+            run.count += 1
+        self._post(run, "runs", "complete", {"taskCount": run.count})
         del self._runs[fields["run"]]
         if run.flow["name"] in self._served:  # the run has used it up
             register(self._client, _registration(run.flow))
@@ -184,15 +197,12 @@ class DocumentedReporter:
         index = fields["index"]
         if index in run.ended:
             return
-        if index > run.next_index:
+        if index > run.length:
             run.held[index] = fields
             return
         self._tell_state(run, fields)
-        if index == run.next_index:
-            run.next_index += 1
-            while run.next_index in run.held:
-                self._tell_state(run, run.held.pop(run.next_index))
-                run.next_index += 1
+        while run.length in run.held:
+            self._tell_state(run, run.held.pop(run.length))
 
     def _tell_state(self, run: _Run, fields: dict[str, Any]) -> None:
         index = fields["index"]
@@ -201,19 +211,27 @@ class DocumentedReporter:
             self._tell_end(run, fields, state)
             run.running.pop(index, None)
             run.ended.add(index)
-        elif index in run.running:
-            run.running[index] = fields  # its progress is for `tick` to tell
         else:
-            self._tell(run, index, {"state": "RUNNING", "progress": 0, **_facts(fields)})
+            told = run.running.get(index)
+            if told is None or told["state"] != state:  # how far it is, is for `tick` to tell
+                self._tell(run, index, {"state": state, "progress": 0, **_facts(fields)})
             run.running[index] = fields
+        if index >= run.count:
+            run.missing.update(range(run.count, index))
+            run.count = index + 1
+            run.length = max(run.length, run.count)
+        else:
+            run.missing.discard(index)
 
     def _tell_end(self, run: _Run, fields: dict[str, Any], state: TaskState) -> None:
         completed = state in (TaskState.COMPLETED, TaskState.SKIPPED)
         result = fields.get("result")
-        if result is None and state is not TaskState.COMPLETED:
+        reason = fields.get("reason")
+        if result is None and (reason or state is not TaskState.COMPLETED):
             error = fields.get("error")
-            reason = fields.get("reason") or state.lower()
-            note = f"{error['type']}: {error['message']}" if error else reason
+            note = f"{error['type']}: {error['message']}" if error else reason or state.lower()
+            if state in (TaskState.SKIPPED, TaskState.CANCELLED):  # it has no such states
+                note = note if note.startswith(state.lower()) else f"{state.lower()}: {note}"
             result = {"passed": completed, "note": note, "table": []}
         body: dict[str, Any] = {
             "state": "COMPLETED" if completed else "FAILED",
@@ -290,6 +308,12 @@ def _facts(fields: dict[str, Any]) -> dict[str, Any]:
         "estimatedTime": fields["estimate"],
         "crucialPass": fields["crucial"],
     }
+
+
+def _lost() -> dict[str, Any]:
+    """The end of a task that nobody told of: its thread has died."""
+    note = {"passed": False, "note": "it was not told what became of this task", "table": []}
+    return {"state": "FAILED", "progress": 0, "durationMs": 0, "crucialPass": False, "result": note}
 
 
 def register(client: PerfectAPIClient, flow: dict[str, Any]) -> None:

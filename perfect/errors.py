@@ -85,7 +85,18 @@ class MissingExtra(ConfigurationError, ImportError):
 
 
 class GraphError(ConfigurationError):
-    """A graph of tasks can't be built or run as it is written."""
+    """A graph of tasks can't be built or run as it is written.
+
+    Args:
+        message: the whole sentence, where one made of the others would read badly.
+    """
+
+    def __init__(
+        self, argument: str, value: object, reason: str, message: str | None = None
+    ) -> None:
+        super().__init__(argument, value, reason)
+        if message is not None:
+            self.args = (message,)
 
 
 class CycleError(GraphError):
@@ -96,7 +107,9 @@ class CycleError(GraphError):
     """
 
     def __init__(self, cycle: list[str]) -> None:
-        super().__init__("tasks", " → ".join(cycle), "these wait for each other")
+        path = " → ".join(cycle)
+        reason = "these wait for each other"
+        super().__init__("tasks", path, reason, f"these tasks wait for each other: {path}")
         self.cycle = cycle
 
 

@@ -11,10 +11,11 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from perfect import attempts, capture, forking, terminal, ticker
+from perfect import attempts, capture, driving, forking, terminal, ticker
 from perfect.attempts import first_argument
 from perfect.context import current, enter_run, leave_run
 from perfect.definitions import TaskResult, WorkflowRegistry
@@ -97,12 +98,8 @@ class FlowExecutor:
         with terminable():
             token = self._begin(args, kwargs)
             try:
-                value = self._function(*args, **kwargs)
-                if self._pool is not None:
-                    self._pool.close(cancel=False)
+                value = self._in_the_end(self._function, args, kwargs)
             except BaseException as error:
-                if self._pool is not None:
-                    self._pool.close(cancel=True, wait=isinstance(error, Exception))
                 self._end(error)
                 raise
             else:
@@ -110,21 +107,28 @@ class FlowExecutor:
                 return value
             finally:
                 current.reset(token)
+
+    def _in_the_end(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call the flow's function, and wait for what it submitted: not after Ctrl+C."""
+        try:
+            value = function(*args, **kwargs)
+            if self._pool is not None:
+                self._pool.close(cancel=False)
+            return value
+        except BaseException as error:
+            if self._pool is not None:
+                self._pool.close(cancel=True, wait=isinstance(error, Exception))
+            raise
 
     async def execute_async(self, /, *args: Any, **kwargs: Any) -> Any:
         """The same for an ``async def`` flow."""
         with terminable():
             token = self._begin(args, kwargs)
             try:
-                value = await self._function(*args, **kwargs)
-                if self._pool is not None:
-                    import asyncio  # an async flow's caller has it already
-
-                    # Not here: what a thread is at may wait for this very loop.
-                    await asyncio.to_thread(self._pool.close, cancel=False)
+                value = await self._in_the_end_async(self._function, args, kwargs)
             except BaseException as error:
-                if self._pool is not None:
-                    self._pool.close(cancel=True, wait=False)
                 self._end(error)
                 raise
             else:
@@ -132,6 +136,22 @@ class FlowExecutor:
                 return value
             finally:
                 current.reset(token)
+
+    async def _in_the_end_async(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            value = await function(*args, **kwargs)
+            if self._pool is not None:
+                await self._pool.close_async(cancel=False)
+            return value
+        except BaseException as error:
+            if self._pool is not None:
+                if isinstance(error, Exception):
+                    await self._pool.close_async(cancel=True)
+                else:
+                    self._pool.close(cancel=True, wait=False)
+            raise
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.run.parameters = _parameters(self._function, args, kwargs)
@@ -212,7 +232,8 @@ class FlowExecutor:
         if self.run.ended is not None:
             made: Future[Any] = task.submit_alone(args, kwargs)
             return made
-        return self._threads().submit(self._in_thread(task, None), args, kwargs)
+        pool = self._pool or self._open_pool()
+        return pool.submit(self._in_thread(task, None), args, kwargs)
 
     def map(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Call a task for each element; what `Task.map` comes to inside a flow."""
@@ -220,28 +241,31 @@ class FlowExecutor:
             done: list[Any] = task.map_alone(args, kwargs)
             return done
         from perfect import mapping
+        from perfect.pool import awaited
 
+        args = tuple(awaited(value) for value in args)
+        kwargs = {name: awaited(value) for name, value in kwargs.items()}
         rows = mapping.rows(task, args, kwargs)
-        return self._threads().map(lambda index: self._in_thread(task, index), rows)
+        pool = self._pool or self._open_pool()
+        return pool.map(lambda index: self._in_thread(task, index), rows)
 
-    def _threads(self) -> FlowPool:
-        if self._pool is None:
-            from perfect.pool import FlowPool  # concurrent.futures takes 8 ms
+    def _open_pool(self) -> FlowPool:
+        from perfect.pool import FlowPool  # concurrent.futures takes 8 ms
 
-            with self._pool_lock:
-                if self._pool is None:
-                    self._pool = FlowPool()
-        return self._pool
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = FlowPool()
+            return self._pool
 
     def _in_thread(
         self, task: Task[..., Any], map_index: int | None
     ) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-        from perfect.pool import to_its_end
-
-        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return to_its_end(task, self._call_other(task, args, kwargs, map_index))
-
-        return call
+        """What a thread of the pool does for one call."""
+        if task.is_plain and map_index is None:
+            return partial(self.call, task)
+        return lambda args, kwargs: driving.to_its_end(
+            task, self._call_other(task, args, kwargs, map_index)
+        )
 
     def _call_other(
         self,
@@ -259,7 +283,7 @@ class FlowExecutor:
         token = current.set(entry)
         try:
             steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
-            state = attempts.drive(steps, task, self.body_of(task), args, kwargs)
+            state = driving.drive(steps, task, self.body_of(task), args, kwargs)
         except BaseException as error:  # nothing that may be tried again
             self._fails(entry, error)
             raise
@@ -275,12 +299,12 @@ class FlowExecutor:
         map_index: int | None,
     ) -> Any:
         if self.run.ended is not None:
-            return await task.body(*args, **kwargs)
+            return await task.call_alone(args, kwargs)
         entry = self.open(task, map_index=map_index)
         token = current.set(entry)
         try:
             steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
-            state = await attempts.drive_async(steps, task, self.body_of(task), args, kwargs)
+            state = await driving.drive_async(steps, task, self.body_of(task), args, kwargs)
         except BaseException as error:
             self._fails(entry, error)
             raise
@@ -297,14 +321,18 @@ class FlowExecutor:
     ) -> Generator[Any, Any, Any]:
         """The task run lasts until its generator is exhausted or closed."""
         if self.run.ended is not None:
-            return (yield from task.body(*args, **kwargs))
+            return (yield from task.call_alone(args, kwargs))
         entry = self.open(task, map_index=map_index)
+        steps: attempts.Course | None = None
         if task.is_guarded:  # by `when` or state handlers; there is one attempt
-            ended = attempts.begun(
-                attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
-            )
-            if ended is not None:
-                return self._conclude(entry, ended)
+            token = current.set(entry)
+            try:
+                steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
+                decided = driving.begun(steps)
+            finally:
+                current.reset(token)
+            if decided is not None:
+                return self._conclude(entry, decided)
         sent: Any = None
         generator: Any = None
         thrown: BaseException | None = None
@@ -320,15 +348,12 @@ class FlowExecutor:
                 else:
                     value = next(generator) if sent is None else generator.send(sent)
             except StopIteration as stop:
-                self.close(entry, COMPLETED)
-                return stop.value
+                return self._gone_through(entry, steps, None, stop.value)
             except GeneratorExit:  # its consumer has seen enough
-                self.close(entry, COMPLETED)
+                self._gone_through(entry, steps, None)
                 raise
             except BaseException as error:
-                if self._fails(entry, error):
-                    raise
-                return None
+                return self._gone_through(entry, steps, error)
             finally:
                 current.reset(token)
             thrown = None
@@ -336,6 +361,30 @@ class FlowExecutor:
                 sent = yield value
             except BaseException as error:
                 thrown = error
+
+    def _gone_through(
+        self,
+        entry: TaskRun,
+        steps: attempts.Course | None,
+        error: BaseException | None,
+        result: Any = None,
+    ) -> Any:
+        """A generator has ended: what it returns, or raises."""
+        if steps is not None:
+            try:
+                state = driving.ended(steps, error, result)
+            except BaseException as interruption:
+                self._fails(entry, interruption)
+                raise
+            return self._conclude(entry, state)
+        if error is not None:
+            if self._fails(entry, error):
+                raise error
+            return None
+        if isinstance(result, TaskResult):
+            return self._accept(entry, result)
+        self.close(entry, COMPLETED)
+        return result
 
     def body_of(self, task: Task[..., Any]) -> Callable[..., Any]:
         """What a call of the task runs; a test may have put something in its place."""
@@ -384,10 +433,9 @@ class FlowExecutor:
             if self._fails(entry, result):
                 raise result
             return None
-        if isinstance(result, TaskResult) and not state.is_cached():
+        entry.reason = state.message or None
+        if isinstance(result, TaskResult):
             return self._accept(entry, result)
-        if state.message:
-            entry.reason = state.message
         self.close(entry, state.wire)
         return result
 

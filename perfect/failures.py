@@ -22,6 +22,10 @@ def describe(error: BaseException) -> dict[str, Any]:
     Returns:
         ``{"type": …, "message": …, "traceback": …}``
     """
+    # Raised in another process and told there: here it has no traceback, and perhaps another type.
+    told_there: dict[str, Any] | None = error.__dict__.get("__perfect_told__")
+    if told_there is not None:
+        return told_there
     try:
         message = str(error)
         told = traceback.TracebackException.from_exception(error)

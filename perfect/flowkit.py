@@ -273,12 +273,17 @@ class _Injection:
         for name in takes.names:
             if rest and name not in given:
                 given[name] = self._nodes[rest.popleft()]
-        if rest and takes.any_positional and all(name in given for name in takes.names):
-            node.args = tuple([given.pop(name) for name in takes.names])
-            node.args += tuple([self._nodes[source] for source in rest])
-        elif takes.any_named:
+        args: list[Any] = []
+        for name in takes.names:  # by position as far as it goes: some may take no name
+            if name not in given:
+                break
+            args.append(given.pop(name))
+        else:
+            if takes.any_positional:
+                args += [self._nodes[rest.popleft()] for _ in range(len(rest))]
+        if takes.any_named:
             given.update({source.name: self._nodes[source] for source in rest})
-        node.kwargs = given or None
+        node.args, node.kwargs = tuple(args), given or None
         for source in before:  # also the wires that carry nothing, in their order
             node.graph.connect(self._nodes[source], node)
         node.tested = self._nodes[next(iter(before))] if before else None

@@ -33,9 +33,12 @@ from perfect.definitions import (
 from perfect.tasks import FlowDefinition, Task, task
 
 if TYPE_CHECKING:
+    from perfect.caching import TaskCache
     from perfect.capture import LogCapture
+    from perfect.mapping import unmapped
     from perfect.redaction import Secret
     from perfect.settings import Settings
+    from perfect.store import StateManager
     from perfect.ticker import Progress, watch_progress
 
 P = ParamSpec("P")
@@ -47,6 +50,9 @@ _LATE = {
     "LogCapture": "capture",
     "Progress": "ticker",
     "Secret": "redaction",
+    "StateManager": "store",
+    "TaskCache": "caching",
+    "unmapped": "mapping",
     "watch_progress": "ticker",
 }
 
@@ -58,7 +64,9 @@ __all__ = [
     "LogCapture",
     "Progress",
     "Secret",
+    "StateManager",
     "Task",
+    "TaskCache",
     "TaskDefinition",
     "TaskResult",
     "TaskState",
@@ -72,6 +80,7 @@ __all__ = [
     "propagate",
     "run",
     "task",
+    "unmapped",
     "watch_progress",
 ]
 

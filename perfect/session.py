@@ -243,6 +243,7 @@ def temporary(**given: Any) -> Iterator[Session]:
     global _session
     with _lock:
         former, made = _session, Session(settings_module.resolve({**_given, **given}))
+        forking.install(_after_fork)
         _session = made
     try:
         yield made

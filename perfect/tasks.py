@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, overload
+from operator import is_not
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from perfect.context import PLAIN, find_scope
 from perfect.definitions import (
@@ -27,8 +27,7 @@ from perfect.schedules import CronSchedule
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import timedelta
-
-    from typing import Unpack
+    from typing import TypedDict, Unpack
 
     from perfect.caching import TaskCache
     from perfect.outcomes import State
@@ -38,32 +37,37 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+
+    class TaskOptions(TypedDict, total=False):
+        """What `task` and `Task` take beside the function; see there."""
+
+        name: str | None
+        description: str | None
+        estimated_time: int
+        weight: int | None
+        crucial_pass: bool
+        retries: int
+        max_retries: int | None
+        delay: float | timedelta
+        retry_delay: float | timedelta | None
+        backoff: float
+        jitter: float | None
+        retry_on: type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], Any] | None
+        when: Callable[..., Any] | None
+        timeout: float | timedelta | None
+        cache: bool | TaskCache | StateManager | None
+        trigger: Callable[[list[State]], Any] | None
+        state_handlers: Iterable[Callable[[Any, State, State], State | None]]
+        on_failure: Callable[[Any, State], object] | None
+
+else:  # to make a TypedDict takes as long as to import the rest of this module
+    TaskOptions = dict
+
 # The defaults of `options`, in its order: a task that was given none of them does not load it.
 BACKOFF = 2.0
+DEFAULT_JITTER = 0.1
 _NO_OPTIONS = (0, None, 1.0, None, BACKOFF, None, None, None, None, None, None, (), None)
-
-
-class TaskOptions(TypedDict, total=False):
-    """What `task` and `Task` take beside the function; see there."""
-
-    name: str | None
-    description: str | None
-    estimated_time: int
-    weight: int | None
-    crucial_pass: bool
-    retries: int
-    max_retries: int | None
-    delay: float | timedelta
-    retry_delay: float | timedelta | None
-    backoff: float
-    jitter: float | None
-    retry_on: type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], Any] | None
-    when: Callable[..., Any] | None
-    timeout: float | timedelta | None
-    cache: bool | TaskCache | StateManager | None
-    trigger: Callable[[list[State]], Any] | None
-    state_handlers: Iterable[Callable[[Any, State, State], State | None]]
-    on_failure: Callable[[Any, State], object] | None
 
 
 class Task(Generic[P, R]):
@@ -106,7 +110,7 @@ class Task(Generic[P, R]):
     retries: int = 0
     delay: float = 1.0
     backoff: float = BACKOFF
-    jitter: float = 0.0
+    jitter: float = DEFAULT_JITTER
     retry_on: Callable[[BaseException], Any] | None = None
     when: Callable[..., Any] | None = None
     timeout: float | None = None
@@ -170,17 +174,17 @@ class Task(Generic[P, R]):
         self.body: Callable[..., Any] = self.run if func is None else func
         self.is_async = kind == COROUTINE
         self.is_generator = kind == GENERATOR
-        # Whether a call is more than one attempt of the function; `options` says so.
+        # Whether a call is more than one call of the function; `options` says so.
         self.is_guarded = False
+        self.is_plain = kind == 0
         given = (
             *(retries, max_retries, delay, retry_delay, backoff, jitter, retry_on, when, timeout),
             *(cache, trigger, state_handlers, on_failure),
         )
-        if given != _NO_OPTIONS:
+        if any(map(is_not, given, _NO_OPTIONS)):
             from perfect import options
 
-            options.apply(self, *given)
-        self.is_plain = not (self.is_async or self.is_generator or self.is_guarded)
+            options.apply(self, given)
 
     def run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task alone: its function once, nothing reported."""
@@ -206,28 +210,41 @@ class Task(Generic[P, R]):
     def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the task in a thread of the flow's pool and go on; ``.result()`` waits for its value.
 
-        Futures among the arguments stand for their results. Outside a flow the task is called at once.
+        Futures among the arguments stand for their results. An async task is awaited there, a generator's
+        values become a list. Outside a flow the task is called at once, as it is by a thread of the pool.
+        The flow waits at its end for what it submitted.
         """
         scope = find_scope()
         made: Future[Any] = (PLAIN if scope is None else scope.caller).submit(self, args, kwargs)
         return made
 
-    def map(self, /, *args: Any, **kwargs: Any) -> list[R]:
+    @overload
+    def map(self: Task[P, Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> list[T]: ...
+
+    @overload
+    def map(self, /, *args: Any, **kwargs: Any) -> list[R]: ...
+
+    def map(self, /, *args: Any, **kwargs: Any) -> list[Any]:
         """Call the task for each element of its arguments, side by side, and return the results in order.
 
-        Each element is a task run of its own. An argument that is the same for every element is
-        handed over as ``unmapped(value)``.
+        Each element is a task run of its own, made as by `submit`. An argument that is the same for every
+        element is handed over as ``unmapped(value)``. A generator is gone through as its elements are
+        needed.
 
         Raises:
             ConfigurationError: an argument can't be gone through, or they differ in length.
             whatever the first failing element raises, after the elements under way have ended.
         """
         scope = find_scope()
-        made: list[R] = (PLAIN if scope is None else scope.caller).map(self, args, kwargs)
+        made: list[Any] = (PLAIN if scope is None else scope.caller).map(self, args, kwargs)
         return made
 
     def copy(self, **changes: Unpack[TaskOptions]) -> Task[P, R]:
-        """The same task once more, with some of its options changed: another node in a graph."""
+        """The same task once more, with some of its options changed: another node in a graph.
+
+        Raises:
+            ConfigurationError: an option can't be used; it says which and why.
+        """
         from perfect import options
 
         made: Any = options.copied(self, changes)
@@ -237,9 +254,9 @@ class Task(Generic[P, R]):
     def call_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call outside any run: with its retries and the rest of its options, but nothing reported."""
         if self.is_guarded:
-            from perfect import attempts
+            from perfect import driving
 
-            return attempts.call(self, args, kwargs)
+            return driving.call(self, args, kwargs)
         return self.run(*args, **kwargs)
 
     def submit_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -248,9 +265,10 @@ class Task(Generic[P, R]):
         return pool.done_at_once(self, args, kwargs)
 
     def map_alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        from perfect import mapping
+        from perfect import driving, mapping
 
-        return [self.call_alone(*row) for row in mapping.rows(self, args, kwargs)]
+        rows = mapping.rows(self, args, kwargs)
+        return [driving.to_its_end(self, self.call_alone(*row)) for row in rows]
 
     # --- in graphs: what belongs to the flow is asked of the flow ------------------------------
 
@@ -306,7 +324,7 @@ class Task(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Let a task stand in a class body as a method."""
-        return self if instance is None else types.MethodType(self, instance)
+        return self if instance is None else BoundTask(self, instance)
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
@@ -315,7 +333,14 @@ class Task(Generic[P, R]):
         """Pickle as functions do, by name: a task can be handed to a process pool."""
         if self.func is None:
             return super().__reduce__()
+        origin = self.__dict__.get("origin")
+        if origin is not None:  # a copy: its name leads to what it was copied from
+            return _copy_again, origin
         return str(getattr(self, "__qualname__", self.name))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels of a task of a subclass: not what graphs have noted on it."""
+        return {name: value for name, value in vars(self).items() if name not in NOTES}
 
     @property
     def definition(self) -> TaskDefinition:
@@ -328,6 +353,61 @@ class Task(Generic[P, R]):
             self.estimated_time,
             self.crucial_pass,
         )
+
+
+# What others note on a task: its neighbours, what its parameters are, what it was copied from.
+NOTES = frozenset(("wires", "accepts", "origin"))
+
+
+def _copy_again(task: Task[..., Any], changes: TaskOptions) -> Task[..., Any]:
+    return task.copy(**changes)
+
+
+class BoundTask:
+    """A task that stands in a class, looked up on an instance: each call has the instance as first argument.
+
+    Everything else is asked of the task.
+    """
+
+    __slots__ = ("__func__", "__self__")
+
+    def __init__(self, task: Task[..., Any], instance: object) -> None:
+        self.__func__ = task
+        self.__self__ = instance
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def run(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__.run(self.__self__, *args, **kwargs)
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self.__func__.submit(self.__self__, *args, **kwargs)
+
+    def map(self, /, *args: Any, **kwargs: Any) -> list[Any]:
+        from perfect.mapping import unmapped
+
+        return self.__func__.map(unmapped(self.__self__), *args, **kwargs)
+
+    def copy(self, **changes: Unpack[TaskOptions]) -> BoundTask:
+        return BoundTask(self.__func__.copy(**changes), self.__self__)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__func__, name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BoundTask):
+            return NotImplemented
+        return self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BoundTask, (self.__func__, self.__self__)
 
 
 def _flow(given: Any) -> Any:

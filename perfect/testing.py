@@ -25,7 +25,17 @@ except ImportError:
 
 @dataclass
 class RecordedTask:
-    """One task run. `duration` is s."""
+    """One task run.
+
+    Attributes:
+        attempt: the number of the last attempt, from 1.
+        duration: s that it took.
+        attempts: the ones before it, each ``{"attempt", "started", "ended", "error", "reason", "worker"}``
+            with times in ms since the epoch.
+        reason: why it was not run, or what it came to, where there is something to say.
+        upstream: in a graph, the indices of the tasks it waited for.
+        map_index: which element of a mapped task it is.
+    """
 
     index: int
     name: str
@@ -36,6 +46,10 @@ class RecordedTask:
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     logs: list[str] = field(default_factory=list)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    reason: str | None = None
+    upstream: tuple[int, ...] | None = None
+    map_index: int | None = None
 
 
 @dataclass
@@ -111,7 +125,10 @@ class Recorder:
         return self.runs[-1]
 
     def stub(self, task: str | Task[..., Any], result: Any = None) -> None:
-        """Let a task be replaced: by a value, or by a function called with its arguments."""
+        """Let a task's function be replaced: by a value, or by a function called with its arguments.
+
+        Its retries, `when`, timeout and cache hold as before.
+        """
         name = task if isinstance(task, str) else task.name
         self._session.stubs[name] = result if callable(result) else lambda *args, **kwargs: result
 
@@ -120,7 +137,7 @@ class Recorder:
         task: str | Task[..., Any],
         error: BaseException | type[BaseException] | str = "made to fail by a test",
     ) -> None:
-        """Make a task fail: with an exception, or with a `TaskStubbed` that says a text."""
+        """Make each attempt of a task fail: with an exception, or with a `TaskStubbed` that says a text."""
         name = task if isinstance(task, str) else task.name
 
         def failing(*args: Any, **kwargs: Any) -> Any:
@@ -159,6 +176,10 @@ def _recorded_task(record: TaskRun) -> RecordedTask:
         progress=record.progress,
         result=record.result,
         error=record.error,
+        attempts=list(record.attempts or ()),
+        reason=record.reason,
+        upstream=record.upstream,
+        map_index=record.map_index,
     )
 
 

@@ -27,19 +27,22 @@ class Workers:
         self._closed = False
 
     def put(self, job: Job) -> None:
-        """Have a job done by the next free thread."""
-        self._jobs.put(job)
+        """Have a job done by the next free thread.
+
+        Raises:
+            RuntimeError: there is no thread, and none is to be had.
+        """
         if len(self._threads) < self.limit:
             name = f"{self._name}-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads to be had
+                self._threads.append(thread)
+            except RuntimeError:
                 if not self._threads:
                     raise
-                self.limit = len(self._threads)
-                return
-            self._threads.append(thread)
+                self.limit = len(self._threads)  # these have to do
+        self._jobs.put(job)
 
     def close(self, *, wait: bool = True) -> None:
         """End the threads once what was put is done."""

@@ -307,7 +307,9 @@ def test_block(document: str, block: Block, bench: Bench) -> None:
 # The headings that are signatures
 
 HEADINGS = [
-    (document, heading) for document in CASES.documents for heading in signature_headings(HERE / document)
+    (document, heading)
+    for document in CASES.documents
+    for heading in signature_headings(HERE / document)
 ]
 
 # A call as the heading has it, and the flow that shows it works.

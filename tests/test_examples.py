@@ -11,12 +11,14 @@ import itertools
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import socketserver
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 import zlib
@@ -32,7 +34,7 @@ from typing import Any
 import pytest
 
 import perfect
-from examples import async_flow, dynamic_flow, parallel_flows
+from examples import async_flow, dynamic_flow, graph_flow, parallel_flows
 from examples.workflows import (
     churn_model,
     daily_sales_etl,
@@ -43,6 +45,7 @@ from examples.workflows import (
     workspace,
 )
 from perfect import TaskFailed, get_registry
+from perfect.flowkit import DAG, StateManager, Task, TaskExecutionError
 from perfect.testing import Recorder, mock
 from tests.support.backend import BackendProcess
 
@@ -728,6 +731,80 @@ def test_async(perfect_mock: Recorder) -> None:
     assert [len(task.logs) for task in tasks] == [1, 1, 1, 0]
 
 
+def test_graph(perfect_mock: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    state = graph_flow.flow.run()
+    assert state.is_successful(), state
+    results = state.result
+    assert results[graph_flow.hottest].result == "Tunis"
+    assert results[graph_flow.records].result == list(graph_flow.HOTTEST.values())
+    run = perfect_mock.run
+    assert (run.flow, run.state) == ("Hottest City", "COMPLETED")
+    # One for the whole and one for each city, which was tried again.
+    names = ["make_folder", *["download"] * 5, "pick_hottest", "remove"]
+    assert sorted(task.name for task in run.tasks) == sorted(names)
+    attempts = [task.attempt for task in run.tasks if task.name == "download"]
+    assert sorted(attempts) == [1, 2, 2, 2, 2]
+    assert [task.state for task in run.tasks] == ["COMPLETED"] * 8
+    assert not any(tmp_path.glob("graph-flow-*"))  # it has cleaned up
+
+
+def test_a_failed_graph_cleans_up_and_stays_failed(
+    perfect_mock: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    state = graph_flow.flow.run(parameters={"cities": ["Rome", "Atlantis"]})
+    assert state.is_failed() and state.result[graph_flow.hottest].is_trigger_failed()
+    rome, atlantis = state.result[graph_flow.records].map_states
+    assert rome.is_successful() and repr(atlantis.result) == "KeyError('Atlantis')"
+    assert state.result[graph_flow.remove].is_successful()
+    assert not any(tmp_path.glob("graph-flow-*"))
+    assert perfect_mock.run.state == "FAILED"
+    assert perfect_mock.run.task("remove").state == "COMPLETED"
+    # What is no ConnectionError is not tried again.
+    downloads = [task for task in perfect_mock.run.tasks if task.name == "download"]
+    assert [(task.state, task.attempt) for task in downloads if task.error] == [("FAILED", 1)] * 2
+    assert [task.attempt for task in downloads if not task.error] == [2]
+
+
+@pytest.fixture
+def pipeline() -> Iterator[dict[str, Any]]:
+    """The names of examples/pipeline.py; afterwards no DAG has its tasks."""
+    yield runpy.run_path(str(EXAMPLES / "pipeline.py"))
+    Task.clear_registry()
+
+
+def test_pipeline(
+    pipeline: dict[str, Any], perfect_mock: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dag = DAG("Order Total", tasks=[pipeline["load"]])
+    state = StateManager()
+    with pytest.raises(TaskExecutionError, match="'load' failed.*the warehouse is locked"):
+        dag.run(resume=state)
+    assert perfect_mock.run.state == "FAILED"
+    pipeline["load"].func.__globals__["locked"] = False
+    results = dag.run(resume=state)
+    assert results.pop("extract") == ["3,mug,8", "1,lamp,45", "2,desk,480"]
+    assert results == {"total": 1029, "approve": "approved", "load": "1029 is in: approved"}
+    assert capsys.readouterr().out.count("reading the orders") == 1
+    first, second = perfect_mock.runs
+    assert {task.name: task.state for task in first.tasks} == {
+        "extract": "COMPLETED",
+        "total": "COMPLETED",
+        "approve": "COMPLETED",
+        "wave_through": "SKIPPED",
+        "load": "FAILED",
+    }
+    assert (second.state, second.task("load").state) == ("COMPLETED", "COMPLETED")
+
+
+def test_a_small_total_is_waved_through(pipeline: dict[str, Any], perfect_mock: Recorder) -> None:
+    pipeline["load"].func.__globals__.update(locked=False, CSV="1,mug,1000")
+    results = DAG("Order Total", tasks=[pipeline["load"]]).run()
+    assert results["load"] == "1000 is in: no questions asked"
+    assert perfect_mock.run.task("approve").state == "SKIPPED"
+
+
 # As scripts, in processes of their own
 
 
@@ -738,13 +815,15 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
     return kept | {"PERFECT_HOME": str(home)} | settings
 
 
-def run_python(*arguments: str, cwd: Path, env: dict[str, str]) -> str:
+def run_python(
+    *arguments: str, cwd: Path, env: dict[str, str], stderr: int = subprocess.STDOUT
+) -> str:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", *arguments],
         cwd=cwd,
         env=env,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         timeout=100,
     )
@@ -787,6 +866,39 @@ assert not {"workspace", "workflows", "churn_model", "simple_pdf"} & sys.modules
     assert {"exports", "warehouse.db", "churn_model.json", "health.csv", "outbox"} <= made
 
 
+@pytest.mark.parametrize(
+    ("script", "lines"),
+    [
+        (
+            "graph_flow.py",
+            [
+                "<Success: 'all reference tasks succeeded'>",
+                "  Tunis",
+                "<Failed: .*pick_hottest.*",
+                "  not run: .*",
+            ],
+        ),
+        (
+            "pipeline.py",
+            [
+                "reading the orders",
+                "stopped: .*the warehouse is locked",
+                "{'extract': .*'load': '1029 is in: approved'}",
+            ],
+        ),
+    ],
+)
+def test_a_graph_script_without_a_backend(script: str, lines: list[str], tmp_path: Path) -> None:
+    env = environment(tmp_path / "home", TMPDIR=str(tmp_path))
+    # On stderr stands what the client says of attempts, and of the backend that it can't reach.
+    output = run_python(str(EXAMPLES / script), cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
+    said = output.splitlines()
+    assert len(said) == len(lines), output
+    for line, pattern in zip(said, lines):
+        assert re.fullmatch(pattern, line), output
+    assert not any(tmp_path.glob("graph-flow-*"))
+
+
 def runs_of(backend: BackendProcess, client_id: str) -> list[dict[str, Any]]:
     """A client's runs, oldest first, without those that the clock has started meanwhile."""
     return [
@@ -807,6 +919,8 @@ def runs_of(backend: BackendProcess, client_id: str) -> list[dict[str, Any]]:
         ("dynamic_flow.py", ["Dynamic ETL"]),
         ("parallel_flows.py", ["Compress Text", "Count Words", "Digest Text"]),
         ("async_flow.py", ["Version Survey"]),
+        ("graph_flow.py", ["Hottest City", "Hottest City"]),
+        ("pipeline.py", ["Order Total", "Order Total"]),
     ],
 )
 def test_a_script_alone(
@@ -817,7 +931,12 @@ def test_a_script_alone(
     run_python(str(EXAMPLES / script), cwd=tmp_path, env=environment(tmp_path / "home", **settings))
     runs = runs_of(backend, client_id)
     assert sorted(run["flowName"] for run in runs) == flows
-    assert {run["state"] for run in runs} == {"COMPLETED"}
+    # The two that show what becomes of a failure have one run that fails.
+    fails = script in ("graph_flow.py", "pipeline.py")
+    assert (
+        sorted(run["state"] for run in runs)
+        == ["COMPLETED"] * (len(runs) - fails) + ["FAILED"] * fails
+    )
 
 
 @pytest.mark.e2e

@@ -228,6 +228,16 @@ def test_two_tasks_of_one_name_are_refused() -> None:
         DAG().run()
 
 
+def test_a_parameter_that_takes_no_name_gets_the_task_of_its_name() -> None:
+    @task
+    def late(b: Any, /, other: int = 0) -> Any:
+        return b
+
+    a, b = numbered("a"), numbered("b")
+    [a, b] >> late
+    assert DAG().run()["late"] == ("b",)
+
+
 # Skipping
 
 

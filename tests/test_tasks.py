@@ -298,6 +298,21 @@ def test_a_task_in_a_class_is_a_method() -> None:
     assert MoreSteps.name_of() == "MoreSteps"
 
 
+def test_a_task_of_an_instance_is_asked_like_a_task() -> None:
+    mine = Steps()
+    assert mine.clean == mine.clean != Steps().clean
+    assert hash(mine.clean) == hash(mine.clean)
+    assert mine.clean.name == "clean" and mine.clean.definition == Steps.clean.definition
+    assert mine.clean.copy(name="other").name == "other"
+    assert mine.clean.copy(name="other")(2) == mine.clean.run(2) == 3
+    assert repr(mine.clean).startswith("<bound <Task 'clean'> of ")
+
+
+def test_a_task_of_an_instance_is_pickled_with_it() -> None:
+    again = pickle.loads(pickle.dumps(Steps().clean))
+    assert again(2) == 3
+
+
 class Fetch(Task[[str], str]):
     """Fetch a page."""
 

@@ -135,6 +135,42 @@ def test_stubs_of_generators_and_async_tasks(perfect_mock: Recorder) -> None:
     assert perfect_mock.run.task("rows").state == "FAILED"
 
 
+def test_attempts_reasons_and_elements_can_be_read(perfect_mock: Recorder) -> None:
+    @task(retries=2, delay=0)
+    def guarded(value: int = 1) -> int:
+        return value
+
+    @task(when=lambda value: value > 1)
+    def wanted(value: int) -> int:
+        return value
+
+    @flow
+    def run() -> Any:
+        return guarded(), wanted.map([1, 2]), guarded.submit(5).result()
+
+    left = [ValueError("stubbed")]
+
+    def once(value: int = 1) -> int:
+        if left:
+            raise left.pop()
+        return value + 1
+
+    perfect_mock.stub(guarded, once)
+    assert run() == (2, [None, 2], 6)
+    first, *elements, last = perfect_mock.run.tasks
+    assert (first.attempt, [one["error"]["message"] for one in first.attempts]) == (2, ["stubbed"])
+    assert (last.attempt, last.attempts, last.reason, last.upstream) == (1, [], None, None)
+    assert first.map_index is None
+    assert {(one.map_index, one.reason) for one in elements} == {
+        (0, "not wanted: `when` says no"),
+        (1, None),
+    }
+    perfect_mock.fail(guarded)
+    with pytest.raises(TaskStubbed):
+        run()
+    assert perfect_mock.run.task("guarded").attempt == 3  # each of them is made to fail
+
+
 def test_clear_forgets_runs_and_stubs(perfect_mock: Recorder) -> None:
     perfect_mock.stub(fetch, 7)
     etl()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from datetime import timedelta
 from typing import Any, assert_type
 
 import perfect
@@ -12,7 +14,9 @@ from perfect import (
     IntervalSchedule,
     LogCapture,
     Progress,
+    StateManager,
     Task,
+    TaskCache,
     TaskResult,
     TaskState,
     configure,
@@ -24,8 +28,10 @@ from perfect import (
     propagate,
     run,
     task,
+    unmapped,
     watch_progress,
 )
+from perfect.outcomes import State, Success
 from perfect.sdk import FlowDefinition, TaskDefinition
 from perfect.testing import RecordedRun, RecordedTask, Recorder, mock
 
@@ -60,6 +66,79 @@ def rows(count: int) -> Iterator[int]:
 def generic_result() -> TaskResult:
     return TaskResult(passed=True, note="fine", table=[{"a": 1}])
 
+
+def notified(task: object, state: State) -> None: ...
+
+
+def decided(task: object, old: State, new: State) -> State | None:
+    return Success("fine", 1.0) if new.is_failed() else None
+
+
+@task(
+    name="every option",
+    description="d",
+    estimated_time=5,
+    weight=2,
+    crucial_pass=False,
+    max_retries=3,
+    retry_delay=timedelta(minutes=10),
+    backoff=2.0,
+    jitter=0.1,
+    retry_on=(ValueError, OSError),
+    when=lambda value: value > 0,
+    timeout=timedelta(seconds=5),
+    cache=TaskCache("results.json", ttl=timedelta(days=1), key=lambda value: value),
+    trigger=lambda states: all(state.is_finished() for state in states),
+    state_handlers=[decided],
+    on_failure=notified,
+)
+def everything(value: int) -> float:
+    return float(value)
+
+
+@task(retries=3, delay=0.5, retry_on=lambda error: "again" in str(error), cache=StateManager())
+async def everything_later(value: int) -> bytes:
+    return bytes(value)
+
+
+@task(retries=1, retry_on=ValueError, cache=True, timeout=None, delay=timedelta(seconds=1))
+def something() -> None: ...
+
+
+assert_type(everything(1), float)
+coroutine_too: Coroutine[Any, Any, bytes] = everything_later(1)
+task(retries="3")  # type: ignore[call-overload]
+task(retry_delay="5")  # type: ignore[call-overload]
+task(retry_on=3)  # type: ignore[call-overload]
+task(when=True)  # type: ignore[call-overload]
+task(timeout="5")  # type: ignore[call-overload]
+task(cache=3)  # type: ignore[call-overload]
+task(state_handlers=decided)  # type: ignore[call-overload]
+task(on_failure=3)  # type: ignore[call-overload]
+Task(len, retries="3")  # type: ignore[arg-type]
+everything("x")  # type: ignore[arg-type]
+
+# In threads: what comes of them depends on the definition alone.
+
+assert_type(bare.submit(1), Future[float])
+assert_type(bare.submit(1).result(), float)
+assert_type(later.submit(1), Future[bytes])
+assert_type(later.submit(1).result(), bytes)
+everything.submit(bare.submit(1))  # type: ignore[arg-type]  # it works, but no signature says so
+assert_type(bare.map([1, 2], unmapped("x")), list[float])
+assert_type(later.map(range(3)), list[bytes])
+assert_type(everything.map([1]), list[float])
+bare.submit(1).no_such  # type: ignore[attr-defined]
+wrong: list[str] = bare.map([1])  # type: ignore[assignment]
+
+# Copies keep the signature.
+
+assert_type(bare.copy()(1), float)
+assert_type(bare.copy(name="other", retries=3, timeout=None)(a=1, b=""), float)
+assert_type(later.copy(max_retries=2).submit(1), Future[bytes])
+bare.copy(retries=3)("x")  # type: ignore[arg-type]
+bare.copy(retries="3")  # type: ignore[arg-type]
+bare.copy(no_such=3)  # type: ignore[call-arg]
 
 assert_type(bare(1), float)
 assert_type(bare(a=1, b="x"), float)
@@ -122,7 +201,12 @@ class Fetch(Task[[str, int], bytes]):
 
 
 assert_type(Fetch()("a", 1), bytes)
+assert_type(Fetch(retries=3, retry_delay=1).copy(retries=2)("a", 1), bytes)
+assert_type(Fetch().submit("a", 1), Future[bytes])
+assert_type(Fetch().map(["a"], [1]), list[bytes])
+assert_type(Fetch().run("a", 1), bytes)
 Fetch()("a")  # type: ignore[call-arg]
+Fetch(retries="3")  # type: ignore[arg-type]
 
 
 class Steps:
@@ -156,6 +240,8 @@ with mock() as recorder:
     assert_type(recorder.run, RecordedRun)
     assert_type(recorder.runs, list[RecordedRun])
     assert_type(recorder.run.task("x"), RecordedTask)
+    assert_type(recorder.run.task("x").attempts, list[dict[str, Any]])
+    assert_type(recorder.run.task("x").map_index, int | None)
     recorder.stub(bare, 3)
     recorder.fail("x", ValueError("x"))
 

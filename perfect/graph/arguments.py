@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from perfect.errors import GraphError
-from perfect.graph.node import Item, Node
+from perfect.graph.node import Awaited, Item, Node
 from perfect.mapping import unmapped
 from perfect.tasks import Task
 
 _NONE = inspect.Parameter.empty
+# A container of nothing but these has no results in it; a million of them are seen in a few ms.
+_PLAIN = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
 
 class Nested:
@@ -29,33 +31,44 @@ class Nested:
 class Accepts:
     """Which arguments a task takes, read from its signature once."""
 
-    __slots__ = ("names", "required", "only_named", "any_positional", "any_named")
+    __slots__ = (
+        "names",
+        "required",
+        "only_named",
+        "only_positional",
+        "any_positional",
+        "any_named",
+    )
 
     def __init__(self, task: Task[..., Any]) -> None:
         self.names: tuple[str, ...] = ()  # those that may be given by position
         self.required: frozenset[str] = frozenset()
         self.only_named: frozenset[str] = frozenset()
+        self.only_positional: frozenset[str] = frozenset()
         self.any_positional = self.any_named = False
+        if task.func is None and type(task).run is Task.run:
+            raise GraphError("task", task, "has neither a function nor a run() method")
         try:
             parameters = list(inspect.signature(task.body).parameters.values())
         except (TypeError, ValueError):  # a builtin that does not say
             self.any_positional = self.any_named = True
             return
-        by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self.names = tuple(one.name for one in parameters if one.kind in by_position)
-        self.only_named = frozenset(
-            one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY
-        )
-        self.any_positional = any(
-            one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters
-        )
-        self.any_named = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
-        self.required = frozenset(
-            one.name
-            for one in parameters
-            if one.default is _NONE
-            and one.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        )
+
+        def of(*kinds: Any) -> Iterator[str]:
+            return (one.name for one in parameters if one.kind in kinds)
+
+        kind = inspect.Parameter
+        self.names = tuple(of(kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD))
+        self.only_named = frozenset(of(kind.KEYWORD_ONLY))
+        self.only_positional = frozenset(of(kind.POSITIONAL_ONLY))
+        self.any_positional = any(of(kind.VAR_POSITIONAL))
+        self.any_named = any(of(kind.VAR_KEYWORD))
+        without_default = {one.name for one in parameters if one.default is _NONE}
+        self.required = frozenset(without_default & {*self.names, *self.only_named})
+
+    def names_one(self, name: str) -> bool:
+        """Whether the task has a parameter of that name; what ``**kwargs`` takes is none."""
+        return name in self.names or name in self.only_named
 
     def check(
         self, task: Task[..., Any], count: int, named: Iterable[str], *, whole: bool = True
@@ -73,27 +86,35 @@ class Accepts:
             return  # nearly always
         if count > len(names) and not self.any_positional:
             takes = ", ".join(names) or "none"
-            raise GraphError(
-                f"arguments of {task.name!r}", count, f"takes {len(names)} positional ({takes})"
-            )
+            reason = f"takes {len(names)} positional arguments ({takes}), not {count}"
+            raise GraphError("arguments", count, reason, f"task {task.name!r} {reason}")
         filled = set(names[:count])
         for name in named:
+            if name in self.only_positional and not self.any_named:
+                raise _unfit(task, name, "can be given by position only")
             if name in filled:
-                raise GraphError(f"argument {name!r} of {task.name!r}", name, "is given twice")
-            if name not in names and name not in self.only_named and not self.any_named:
+                raise _unfit(task, name, "is given twice")
+            if not (self.names_one(name) or self.any_named):
                 takes = ", ".join((*names, *sorted(self.only_named))) or "none"
-                raise GraphError(
-                    f"argument {name!r} of {task.name!r}", name, f"is unknown; it takes: {takes}"
-                )
+                raise _unfit(task, name, f"is unknown; it takes: {takes}")
             filled.add(name)
-        if whole:
-            for name in (*names, *sorted(self.only_named)):
-                if name in self.required and name not in filled:
-                    raise GraphError(f"argument {name!r} of {task.name!r}", None, "is missing")
+        if whole and not self.required <= filled:
+            name = next(
+                one for one in (*names, *sorted(self.only_named)) if one in self.required - filled
+            )
+            raise _unfit(task, name, "is missing")
+
+
+def _unfit(task: Task[..., Any], name: str, reason: str) -> GraphError:
+    return GraphError(name, None, reason, f"task {task.name!r}: argument {name!r} {reason}")
 
 
 def accepts(task: Task[..., Any]) -> Accepts:
-    """What a task takes."""
+    """What a task takes.
+
+    Raises:
+        GraphError: the task has nothing to run.
+    """
     found: Accepts | None = task.__dict__.get("accepts")
     if found is None:
         found = task.__dict__["accepts"] = Accepts(task)
@@ -106,44 +127,68 @@ def template(value: Any, as_node: Callable[[Any], Any]) -> Any:
     Args:
         as_node: turns a node, an item of one or a task into what stands for its result; anything else
             into None.
+
+    Raises:
+        GraphError: a result stands where it can't be put in later.
     """
     found = as_node(value)
     if found is not None:
         return found
-    if isinstance(value, unmapped):
+    kind = type(value)
+    if kind is unmapped:
         inner = template(value.value, as_node)
         return value if inner is value.value else unmapped(inner)
-    kind = type(value)
-    if kind in (list, tuple, set, frozenset):
-        parts = [template(part, as_node) for part in value]
-        if any(new is not old for new, old in zip(parts, value)) or _stands(parts):
-            return Nested(kind(parts))
-    elif kind is dict:
+    if isinstance(value, dict):
+        if _PLAIN.issuperset(map(type, value.values())) and _PLAIN.issuperset(map(type, value)):
+            return value
         pairs = {key: template(part, as_node) for key, part in value.items()}
-        if _stands(pairs.values()):
-            return Nested(pairs)
+        if any(isinstance(key, (Awaited, Task)) for key in value):
+            raise GraphError("argument", value, "has the result of a task as a key")
+        return _nested(value, pairs.values(), lambda: pairs, kind is dict)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        if _PLAIN.issuperset(map(type, value)):
+            return value
+        parts = [template(part, as_node) for part in value]
+        if isinstance(value, tuple) and hasattr(kind, "_make"):  # a named tuple
+            return _nested(value, parts, lambda: kind(*parts), True)
+        plain = kind in (list, tuple, set, frozenset)
+        return _nested(value, parts, lambda: kind(parts), plain)
     return value
 
 
-def _stands(parts: Iterable[Any]) -> bool:
-    return any(True for part in parts for _ in sources(part))
+def _nested(value: Any, parts: Iterable[Any], made: Callable[[], Any], known: bool) -> Any:
+    """The container with the templates of its parts, if one of them stands for something."""
+    if not any(_stands(part) for part in parts):
+        return value
+    if not known:
+        raise GraphError(
+            "argument",
+            value,
+            f"has the result of a task in a {type(value).__name__}; use a plain list or dict",
+        )
+    return Nested(made())
+
+
+def _stands(part: Any) -> bool:
+    kind = type(part)
+    if kind is unmapped:
+        return _stands(part.value)
+    return kind is Node or kind is Item or kind is Nested
 
 
 def sources(value: Any) -> Iterator[Node]:
     """The nodes whose results an argument is made of."""
     kind = type(value)
-    if kind is Item:
-        while type(value) is Item:
-            value = value.source
+    if kind is Node:
         yield value
+    elif kind is Item:
+        yield value.path[0]
     elif kind is Nested:
         inner = value.value
         for part in inner.values() if isinstance(inner, dict) else inner:
             yield from sources(part)
     elif kind is unmapped:
         yield from sources(value.value)
-    elif kind is Node:
-        yield value
 
 
 def named_arguments(node: Node) -> Iterator[tuple[str, Any]]:
@@ -155,24 +200,41 @@ def named_arguments(node: Node) -> Iterator[tuple[str, Any]]:
         yield from node.kwargs.items()
 
 
-def replaced(value: Any, by: Callable[[Node], Any]) -> Any:
-    """The argument with something in the place of each node, an item of one taken from it."""
+def resolved(value: Any, result_of: Callable[[Node], Any]) -> Any:
+    """The argument as the task gets it: results in the places of what stands for them."""
     kind = type(value)
     if kind is Node:
-        return by(value)
+        return result_of(value)
     if kind is Item:
-        return replaced(value.source, by)[value.key]
+        node, keys = value.path
+        part = result_of(node)
+        for key in keys:
+            part = part[key]
+        return part
     if kind is Nested:
-        inner = value.value
-        if isinstance(inner, dict):
-            return {key: replaced(part, by) for key, part in inner.items()}
-        return type(inner)(replaced(part, by) for part in inner)
+        return _rebuilt(value.value, lambda part: resolved(part, result_of))
     if kind is unmapped:
-        return unmapped(replaced(value.value, by))
+        return unmapped(resolved(value.value, result_of))
     return value
 
 
 def transposed(value: Any, nodes: list[Node]) -> Any:
     """The argument as it is kept in a copy of its graph."""
-    moved = replaced(value, lambda node: nodes[node.index])
-    return Nested(moved) if type(value) is Nested else moved
+    kind = type(value)
+    if kind is Node:
+        return nodes[value.index]
+    if kind is Item:
+        return Item(transposed(value.source, nodes), value.key)
+    if kind is Nested:
+        return Nested(_rebuilt(value.value, lambda part: transposed(part, nodes)))
+    if kind is unmapped:
+        return unmapped(transposed(value.value, nodes))
+    return value
+
+
+def _rebuilt(container: Any, part_of: Callable[[Any], Any]) -> Any:
+    if isinstance(container, dict):
+        return {key: part_of(part) for key, part in container.items()}
+    kind: Any = type(container)
+    parts = [part_of(part) for part in container]
+    return kind(*parts) if hasattr(kind, "_make") else kind(parts)

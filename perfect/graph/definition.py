@@ -15,9 +15,8 @@ from perfect.jsonable import snapshot
 from perfect.schedules import CronSchedule
 from perfect.tasks import FlowDefinition
 
-MOST_DRAWN = (
-    2000  # tasks: of a larger graph the backend learns as they run, it is no picture to look at
-)
+# Tasks that are registered; those of a larger graph the backend learns as they run: it is no picture to look at.
+MOST_DRAWN = 2000
 
 
 class GraphDefinition(FlowDefinition):
@@ -47,7 +46,9 @@ class GraphDefinition(FlowDefinition):
 
     def find_tasks(self) -> None:
         nodes = self.graph.nodes if len(self.graph.nodes) <= MOST_DRAWN else []
-        self._tasks = [node.task.definition for node in nodes if type(node.task) is not Parameter]
+        self._tasks = [
+            node.task.definition for node in nodes if not isinstance(node.task, Parameter)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         body = super().to_dict()

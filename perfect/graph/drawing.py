@@ -18,7 +18,7 @@ def drawn(graph: Graph, name: str, form: str = "text") -> str:
     """
     if form not in FORMATS:
         raise ConfigurationError("format", form, f"is none of {', '.join(FORMATS)}")
-    labels = _labels(graph)
+    labels = graph.labels()
     if form == "mermaid":
         return _mermaid(graph, labels)
     if form == "dot":
@@ -26,20 +26,11 @@ def drawn(graph: Graph, name: str, form: str = "text") -> str:
     return _text(graph, labels, name)
 
 
-def _labels(graph: Graph) -> list[str]:
-    """The tasks' names; of a task with several uses, numbered."""
-    count: dict[str, int] = {}
-    labels = []
-    for node in graph.nodes:
-        count[node.name] = number = count.get(node.name, 0) + 1
-        labels.append(node.name if number == 1 else f"{node.name} ({number})")
-    return labels
-
-
 def _text(graph: Graph, labels: list[str], name: str) -> str:
     """One line a task, in the order they can run, each with those it waits for."""
     plan = graph.plan()
-    lines = [f"{name} ({len(graph.nodes)} tasks)"]
+    count = len(graph.nodes)
+    lines = [f"{name} ({count} task{'' if count == 1 else 's'})"]
     width = max((len(label) for label in labels), default=0)
     for node in plan.order:
         before = ", ".join(labels[index] for index in plan.upstream[node.index])

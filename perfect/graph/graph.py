@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from graphlib import CycleError as Circle
 from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
 from perfect.errors import CycleError, GraphError
 from perfect.graph.arguments import accepts, named_arguments, sources, template, transposed
-from perfect.graph.node import Item, Node
+from perfect.graph.node import Item, Node, each
 from perfect.graph.parameter import Parameter
 from perfect.mapping import unmapped
 from perfect.tasks import Task
@@ -30,9 +30,10 @@ class Edge(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a run needs to know of a graph, by the nodes' indices.
+    """What a run needs to know of a graph as it is now, by the nodes' indices.
 
     Attributes:
+        nodes: every node, by index.
         order: every node, upstream before downstream.
         upstream: the nodes each one waits for; those whose results it is given come first.
         downstream: the nodes that wait for each one.
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
         told_upstream: the same for the nodes that each one waits for.
     """
 
+    nodes: list[Node]
     order: list[Node]
     upstream: list[tuple[int, ...]]
     downstream: list[list[int]]
@@ -48,7 +50,7 @@ class Plan(NamedTuple):
 
 
 class Graph:
-    """Nodes in the order they were added. Changing it while it runs changes the next run."""
+    """Nodes in the order they were added. What is added while it runs is run the next time."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -76,7 +78,7 @@ class Graph:
         kwargs: dict[str, Any],
         *,
         mapped: bool = False,
-        upstream: Iterable[Any] = (),
+        upstream: Any = (),
     ) -> Node:
         """Another use of a task with all its arguments.
 
@@ -84,43 +86,64 @@ class Graph:
             GraphError: they don't fit what the task takes, or one is a node of another graph.
         """
         accepts(task).check(task, len(args), kwargs)
+        if isinstance(task, Parameter):  # a flow has each of its parameters once
+            return self.node_of(task)
         args = tuple([self._template(value) for value in args])
         named = {name: self._template(value) for name, value in kwargs.items()} if kwargs else None
-        before = [self.node_of(other) for other in upstream]
+        before = dict.fromkeys([self.node_of(other) for other in each(upstream)])
         node = self.add(task)
         node.args, node.kwargs, node.mapped = args, named, mapped
         node.after = before or None
         return node
 
-    def bind(self, subject: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
+    def bind(
+        self, subject: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, mapped: bool = False
+    ) -> Node:
         """Say what a node's arguments are; those said before stay unless they are named again.
+
+        Args:
+            mapped: whether the node runs once for each element of these arguments; else they are the
+                same for every element.
 
         Raises:
             GraphError: they don't fit what the task takes.
         """
         node = self.node_of(subject)
         takes = accepts(node.task)
-        names = takes.names
         takes.check(node.task, len(args), kwargs, whole=False)
-        given = {**dict(zip(names, args)), **kwargs}
-        # Kept by name, so that each may be said anew; what goes to *args has none.
-        kept = {**dict(zip(names, node.args)), **(node.kwargs or {})}
-        rest = args[len(names) :]
-        node.kwargs = {**kept, **{name: self._template(value) for name, value in given.items()}}
-        node.args = ()
-        if rest:
-            node.args = tuple([node.kwargs.pop(name) for name in names if name in node.kwargs])
-            node.args += tuple([self._template(value) for value in rest])
+        given = [self._template(value) for value in args]
+        named = {name: self._template(value) for name, value in kwargs.items()}
+        if mapped and not node.mapped:
+            node.args = tuple([_unmapped(value) for value in node.args])
+            node.kwargs = {name: _unmapped(value) for name, value in (node.kwargs or {}).items()}
+            node.mapped = True
+        elif node.mapped and not mapped:
+            given = [_unmapped(value) for value in given]
+            named = {name: _unmapped(value) for name, value in named.items()}
+        # By name, so that each may be said anew; what goes to *args has none.
+        names, count = takes.names, len(takes.names)
+        rest = given[count:] or node.args[count:]
+        said = {
+            **dict(zip(names, node.args)),
+            **(node.kwargs or {}),
+            **dict(zip(names, given)),
+            **named,
+        }
+        first: list[Any] = []
+        for name in names:
+            if name not in said:
+                break
+            first.append(said.pop(name))
+        node.args, node.kwargs = (*first, *rest), said or None
         self._plan = None
         return node
 
     def connect(self, before: Any, after: Any) -> None:
         """Let a node wait for another one; nothing is handed over."""
         early, late = self.node_of(before), self.node_of(after)
-        if late.after is None:
-            late.after = []
-        if early not in late.after:
-            late.after.append(early)
+        if not isinstance(late.after, dict):
+            late.after = dict.fromkeys(late.after or ())
+        late.after[early] = None
         self._plan = None
 
     def node_of(self, subject: Any) -> Node:
@@ -129,22 +152,22 @@ class Graph:
         Raises:
             GraphError: it is of another graph, a task with several uses, or neither.
         """
-        while type(subject) is Item:
-            subject = subject.source
+        if type(subject) is Item:
+            subject = subject.path[0]
         if type(subject) is Node:
             if subject.graph is not self:
-                raise GraphError("task", subject, "is part of another flow")
+                reason = "is part of another flow"
+                raise GraphError("task", subject, reason, f"task {subject.name!r} {reason}")
             return subject
         if isinstance(subject, Task):
             uses = self._by_task.get(subject)
             if uses is None:
                 return self.add(subject)
             if len(uses) > 1:
-                raise GraphError(
-                    "task",
-                    subject,
-                    f"is used {len(uses)} times in this flow; say which by what its call returned",
+                reason = (
+                    f"is used {len(uses)} times in this flow; say which by what its call returned"
                 )
+                raise GraphError("task", subject, reason, f"task {subject.name!r} {reason}")
             return uses[0]
         raise GraphError("task", subject, "is neither a task nor the result of one")
 
@@ -161,7 +184,7 @@ class Graph:
                     name: transposed(value, made.nodes) for name, value in node.kwargs.items()
                 }
             if node.after is not None:
-                new.after = [made.nodes[early.index] for early in node.after]
+                new.after = dict.fromkeys([made.nodes[early.index] for early in node.after])
             new.mapped = node.mapped
             new.tested = None if node.tested is None else made.nodes[node.tested.index]
         return made
@@ -176,7 +199,10 @@ class Graph:
         kind = type(value)
         if kind is int or kind is str:  # nearly always, or a node
             return value
-        return template(value, self._stands_for)
+        try:
+            return template(value, self._stands_for)
+        except RecursionError:  # a list that contains itself, say: nobody writes results into that
+            return value
 
     def _stands_for(self, value: Any) -> Any:
         kind = type(value)
@@ -211,12 +237,14 @@ class Graph:
         return self._plan
 
     def _made_plan(self) -> Plan:
-        nodes = self.nodes
+        nodes = self.nodes[:]
         upstream: list[tuple[int, ...]] = []
         downstream: list[list[int]] = [[] for _ in nodes]
         in_order = True  # as long as each node only waits for earlier ones, as in most graphs
         for index, node in enumerate(nodes):
             accepts(node.task).check(node.task, len(node.args), node.kwargs or ())
+            if node.mapped:
+                _check_mapped(node)
             before: dict[int, None] = {}
             for value in node.args:
                 if type(value) is Node:
@@ -237,25 +265,46 @@ class Graph:
                     in_order = False
             upstream.append(tuple(before))
         order = nodes if in_order else self._sorted(upstream)
-        return Plan(order, upstream, downstream, *_told(nodes, upstream))
+        return Plan(nodes, order, upstream, downstream, *_told(nodes, upstream))
 
     def _sorted(self, upstream: list[tuple[int, ...]]) -> list[Node]:
         sorter: TopologicalSorter[int] = TopologicalSorter(dict(enumerate(upstream)))
         try:
             return [self.nodes[index] for index in sorter.static_order()]
         except Circle as circle:
-            # graphlib names each node before the one that it waits for last; told is who comes before whom.
-            raise CycleError([self.nodes[index].name for index in circle.args[1]]) from None
+            # Each one stands before the one that waits for it; the first stands at the end again.
+            labels = self.labels()
+            raise CycleError([labels[index] for index in circle.args[1]]) from None
+
+    def labels(self) -> list[str]:
+        """The nodes' names by index; where a task has several uses, the further ones are numbered."""
+        count: dict[str, int] = {}
+        labels = []
+        for node in self.nodes:
+            count[node.name] = number = count.get(node.name, 0) + 1
+            labels.append(node.name if number == 1 else f"{node.name} ({number})")
+        return labels
+
+
+def _unmapped(value: Any) -> unmapped:
+    return value if type(value) is unmapped else unmapped(value)
+
+
+def _check_mapped(node: Node) -> None:
+    values = (*node.args, *(node.kwargs or {}).values())
+    if all(type(value) is unmapped for value in values):
+        reason = "is mapped over nothing: all its arguments are unmapped, or there are none"
+        raise GraphError("map", node.name, reason, f"task {node.name!r} {reason}")
 
 
 def _told(
     nodes: list[Node], upstream: list[tuple[int, ...]]
 ) -> tuple[list[int | None], list[tuple[int, ...]]]:
     """Numbers without gaps for the nodes that are tasks."""
-    if not any(type(node.task) is Parameter for node in nodes):
+    if not any(isinstance(node.task, Parameter) for node in nodes):
         return list(range(len(nodes))), upstream
     numbers = iter(range(len(nodes)))
-    told = [None if type(node.task) is Parameter else next(numbers) for node in nodes]
+    told = [None if isinstance(node.task, Parameter) else next(numbers) for node in nodes]
     return told, [
         tuple([number for index in before if (number := told[index]) is not None])
         for before in upstream

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from perfect import attempts, mapping
-from perfect.attempts import MISSING
-from perfect.context import current
+from perfect import attempts
 from perfect.definitions import TaskResult
-from perfect.errors import TaskFailed, TriggerNotMet
-from perfect.failures import describe, state_after
-from perfect.graph.arguments import Nested, named_arguments, replaced
+from perfect.graph.elements import Elements, by_element
 from perfect.graph.executors.base import Executor, Pool, Tracker, Work
 from perfect.graph.executors.local import LocalExecutor
 from perfect.graph.graph import Graph
-from perfect.graph.node import Item, Node
+from perfect.graph.judging import handed_on, refused
+from perfect.graph.ledger import Ledger
+from perfect.graph.node import Node
 from perfect.graph.parameter import Parameter
-from perfect.mapping import unmapped
-from perfect.outcomes import (
-    Cancelled,
-    Failed,
-    Mapped,
-    Pending,
-    Skipped,
-    State,
-    Success,
-    TriggerFailed,
-)
-from perfect.records import result_snapshot
-from perfect.states import TaskState
+from perfect.graph.telling import tell
+from perfect.outcomes import Cancelled, Pending, Retrying, Running, State, Success
+from perfect.signals import Terminated
 from perfect.tasks import Task
 
-log = logging.getLogger("perfect")
+__all__ = ["GraphRun", "handed_on"]
 
 
 class GraphRun:
@@ -47,7 +34,8 @@ class GraphRun:
         graph: what to run.
         executor: where the attempts are made; default: one after the other in this thread.
         parameters: values by name for the graph's parameters.
-        fail_fast: whether nothing more is begun once a crucial task has failed.
+        fail_fast: whether nothing more is begun once a crucial task has failed; what is under way is
+            waited for then.
         keep: the nodes whose results the caller gets; those of others are let go as soon as
             nothing needs them. None: all.
         tracker: who is told of the task runs; None: nobody.
@@ -74,9 +62,8 @@ class GraphRun:
         settled: Callable[[Node, State], None] | None = None,
     ) -> None:
         self.plan = graph.plan()
-        self.nodes = graph.nodes[:]
-        count = len(self.nodes)
-        self.states: list[State | None] = [None] * count
+        self._ledger = Ledger(self.plan, keep)
+        self.states = self._ledger.states
         self.failure: Node | None = None
         self._executor = executor or LocalExecutor()
         self._parameters = parameters or {}
@@ -85,21 +72,16 @@ class GraphRun:
         self._body_of = body_of
         self._given = given or {}
         self._on_settled = settled
-        self._results: list[Any] = [None] * count  # what tasks downstream are given
-        self._missing = [len(before) for before in self.plan.upstream]
-        self._blocked = bytearray(count)  # whether a node before it keeps it from running
         self._ready: deque[Any] = deque()  # nodes to begin, works to hand over
         self._timers: list[tuple[float, int, Work]] = []  # heap: monotonic s when an attempt is due
         self._order = itertools.count()
-        self._under_way = 0  # attempts handed over
-        self._elements: dict[int, _Elements] = {}  # of the mapped nodes that run, by index
+        self._under_way: set[Work] = set()  # attempts handed over
+        self._here: Work | None = None  # the attempt that is made in this thread
+        self._elements: dict[int, Elements] = {}  # of the mapped nodes that run, by index
+        self._pool: Pool | None = None
+        self._stopped: str | None = None  # why nothing more is begun
         if tracker is not None:
-            tracker.reserve(len(self.nodes) - self.plan.told.count(None))
-        self._users: list[int] | None = None  # how many nodes still need each result
-        if keep is not None:
-            self._users = [len(after) for after in self.plan.downstream]
-            for node in keep:
-                self._users[node.index] += 1
+            tracker.reserve(len(self.states) - self.plan.told.count(None))
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -107,60 +89,72 @@ class GraphRun:
         """Run to the end, in this thread; the states by the nodes' indices.
 
         Raises:
-            KeyboardInterrupt and the like; what was not run is Cancelled then.
+            KeyboardInterrupt and the like, and what the executor itself raises; what was not run
+                is Cancelled then.
         """
-        pool = self._executor.start()
         try:
-            for node in self.plan.order:
-                if not self._missing[node.index]:
-                    self._ready.append(node)
-            self._loop(pool)
-        except BaseException:
-            pool.close(hurried=True)
-            self._cancel_rest("interrupted")
-            raise
-        pool.close(hurried=False)
-        if self.failure is not None and self._fail_fast:
-            self._cancel_rest(f"not started: {self.failure.name!r} had failed")
+            pool = self._pool = self._executor.start()
+            self._ready.extend(self._ledger.roots())
+            try:
+                self._loop(pool)
+            except BaseException as error:
+                interrupted = _interrupts(error)
+                self._stop(
+                    "interrupted" if interrupted else f"given up: {type(error).__name__}: {error}"
+                )
+                pool.close(hurried=interrupted)
+                raise
+            pool.close(hurried=False)
+        finally:
+            self._cancel_rest()
         return self.states  # type: ignore[return-value]
 
     def _loop(self, pool: Pool) -> None:
-        ready, timers = self._ready, self._timers
+        ready, timers, under_way = self._ready, self._timers, self._under_way
         alone = pool.inline and pool.slots == 1
         while True:
-            while ready and self._under_way < pool.slots:
+            while ready and len(under_way) < pool.slots:
+                if timers:
+                    self._wake()
                 next_one = ready.popleft()
-                work = self._begun(next_one) if type(next_one) is Node else next_one
+                work = self._begun(next_one) if type(next_one) is Node else self._next(next_one)
                 if work is None:
                     continue
                 # The only thing there is to do may as well be done here: no thread has to wake up.
-                if alone or (pool.inline and not (self._under_way or ready or timers)):
+                if alone or (pool.inline and not (under_way or ready or timers)):
+                    self._here = work
                     work.make()
-                    if work.error is not None and not isinstance(
-                        work.error, (Exception, SystemExit)
-                    ):
+                    if work.error is not None and _interrupts(work.error):
                         raise work.error
                     self._ended(work)
+                    self._here = None
                 else:
-                    self._under_way += 1
+                    under_way.add(work)
                     pool.submit(work)
-            if timers:
-                self._wake(time.monotonic())
-                if ready and self._under_way < pool.slots:
-                    continue
-            if self._under_way:
-                timeout = max(0.0, timers[0][0] - time.monotonic()) if timers else None
-                for work in pool.wait(timeout):
-                    self._under_way -= 1
+            next_one = work = None  # what has ended is not held on to while others are waited for
+            if under_way:
+                for work in pool.wait(self._time_left() if timers else None):
+                    under_way.discard(work)
                     self._ended(work)
+                work = None
             elif timers:
-                time.sleep(max(0.0, timers[0][0] - time.monotonic()))
+                time.sleep(self._time_left())
             elif not ready:
                 return
+            if timers:
+                self._wake()
 
-    def _wake(self, now: float) -> None:
+    def _time_left(self) -> float:
+        """s until the next pause is over."""
+        return max(0.0, self._timers[0][0] - time.monotonic())
+
+    def _wake(self) -> None:
+        """Make the attempts ready whose pauses are over; they come before what has not begun."""
+        now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            self._advance(heapq.heappop(self._timers)[2])
+            work = heapq.heappop(self._timers)[2]
+            work.urgent = True
+            self._ready.appendleft(work)
 
     # --- a node begins ---------------------------------------------------------------------
 
@@ -171,149 +165,96 @@ class GraphRun:
         if self._given and node in self._given:
             self._end(node, self._given[node])
             return None
-        if task.trigger is not None or self._blocked[index]:
-            refusal = self._refused(node)
+        if task.trigger is not None or self._ledger.blocked[index]:
+            refusal = self._refusal(node)
             if refusal is not None:
                 self._end(node, refusal)
                 return None
-        if type(task) is Parameter:
+        if isinstance(task, Parameter):
             self._settle(node, Success("", task.value_from(self._parameters)))
             return None
-        results = self._results
         try:
-            args: Any = [
-                results[value.index] if type(value) is Node else self._value(value)
-                for value in node.args
-            ]
-            kwargs = (
-                {name: self._value(value) for name, value in node.kwargs.items()}
-                if node.kwargs
-                else {}
-            )
+            args, kwargs = self._ledger.arguments(node)
         except Exception as error:  # a result that has no such part
             self._end(node, attempts.failed(task, error))
             return None
         if node.mapped:
-            self._begin_elements(node, tuple(args), kwargs)
+            self._begin_elements(node, args, kwargs)
             return None
+        work = self._work(node, args, kwargs)
+        work.index = self.plan.told[index]
+        if task.is_guarded:
+            work.steps = attempts.course(
+                task, tuple(args), kwargs, work, self._ledger.subject(node)
+            )
+        return self._next(work)
+
+    def _work(self, node: Node, args: Any, kwargs: dict[str, Any]) -> Work:
+        task = node.task
         work = Work(task, task.body, args, kwargs, node)
         if self._body_of is not None:
             work.body = self._body_of(task)
         if self._tracker is not None:
             work.tracker = self._tracker
-            work.index = self.plan.told[index]
-            work.upstream = self.plan.told_upstream[index]
-        if task.is_guarded:
-            work.steps = attempts.course(task, tuple(args), kwargs, work, self._subject(node))
-            return work if self._proceeds(work) else None
+            work.upstream = self.plan.told_upstream[node.index]
         return work
 
-    def _value(self, value: Any) -> Any:
-        kind = type(value)
-        if kind is Node:
-            return self._results[value.index]
-        if kind is Item or kind is Nested or kind is unmapped:
-            return replaced(value, lambda node: self._results[node.index])
-        return value
-
-    def _subject(self, node: Node) -> Any:
-        """What `when` tests: the first upstream result, if there is one."""
-        if node.tested is not None:
-            first = node.tested.index
-        elif self.plan.upstream[node.index]:
-            first = self.plan.upstream[node.index][0]
-        else:
-            return MISSING
-        return MISSING if type(self.states[first]) is Skipped else self._results[first]
-
-    def _refused(self, node: Node) -> State | None:
+    def _refusal(self, node: Node) -> State | None:
         """What a node's trigger makes of the states before it: None lets it run."""
-        before: list[State] = [
-            state
-            for index in self.plan.upstream[node.index]
-            if (state := self.states[index]) is not None
-        ]
-        if node.mapped and node.task.trigger is None:
-            by_element = _sources_by_element(node)
-            if all(
-                index in by_element and getattr(self.states[index], "map_states", None)
-                for index in self.plan.upstream[node.index]
-                if (state := self.states[index]) is not None and state.blocks
-            ):
-                return None  # each element is judged by itself
-        return refused(node.task, before)
+        before = self._ledger.before(node)
+        if node.mapped and (elements := by_element(node, before)):
+            if node.task.trigger is not None:
+                return None  # it is asked for each element
+            before = {index: state for index, state in before.items() if index not in elements}
+        return refused(
+            node.task, {self.plan.nodes[index]: state for index, state in before.items()}
+        )
 
-    # --- elements of a mapped node -----------------------------------------------------------
-
-    def _begin_elements(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin_elements(self, node: Node, args: list[Any], kwargs: dict[str, Any]) -> None:
         task = node.task
-        parent = self._elements[node.index] = _Elements(node)
+        index = node.index
+        entry = None
         if self._tracker is not None:
-            parent.entry = self._tracker.open(
-                task, self.plan.told[node.index], self.plan.told_upstream[node.index]
-            )
+            entry = self._tracker.open(task, self.plan.told[index], self.plan.told_upstream[index])
+        elements = self._elements[index] = Elements(node, self._ledger, entry)
         try:
-            rows = list(mapping.rows(task, args, kwargs))
+            rows = elements.rows(args, kwargs)
         except Exception as error:
-            self._end(node, attempts.failed(task, error), parent)
+            self._end(node, attempts.failed(task, error))
             return
-        parent.states = [Pending()] * len(rows)
-        parent.left = len(rows)
         if not rows:
-            self._end(node, Mapped("over no elements", []), parent)
-            return
-        before = [
-            states
-            for index in _sources_by_element(node)
-            if (states := getattr(self.states[index], "map_states", None))
-            and len(states) == len(rows)
-        ]
-        for position, (row, named) in enumerate(rows):
-            work = Work(task, task.body, row, named, node)
-            work.mapped, work.map_index = parent, position
-            if self._body_of is not None:
-                work.body = self._body_of(task)
-            if self._tracker is not None:
-                work.tracker = self._tracker
-                work.upstream = self.plan.told_upstream[node.index]
-            refusal = refused(task, [states[position] for states in before]) if before else None
+            self._end(node, elements.state())
+        for position, row in enumerate(rows):
+            work = self._work(node, *row)
+            work.mapped, work.map_index = elements, position
+            refusal = elements.refusal(position)
             if refusal is not None:
-                self._conclude(work, refusal)
+                self._conclude(work, attempts.changed(task, Pending(), refusal))
                 continue
             if task.is_guarded:
-                subject = row[0] if row else next(iter(named.values()), MISSING)
-                work.steps = attempts.course(task, row, named, work, subject)
-                if not self._proceeds(work):
-                    continue
-            self._ready.append(work)
-
-    def _element_ended(self, work: Work, state: State) -> None:
-        parent: _Elements = work.mapped
-        parent.states[work.map_index or 0] = state
-        parent.left -= 1
-        if parent.left:
-            return
-        self._end(parent.node, parent.state(), parent)
+                work.steps = attempts.course(task, *row, work, elements.subject(position, row))
+            if self._stopped is None:
+                self._ready.append(work)
+            else:  # by an element that was refused
+                self._give_up(work, Pending())
 
     # --- an attempt has ended ----------------------------------------------------------------
 
     def _ended(self, work: Work) -> None:
         if work.steps is not None:
-            if self._proceeds(work, arrived=True):
-                self._ready.append(work)
+            self._proceeds(work, arrived=True)
             return
         error = work.error
         if error is not None:
-            self._conclude(work, _state_of(work.task, error))
+            self._conclude(work, attempts.state_of(work.task, error))
         elif isinstance(work.result, TaskResult):
             self._conclude(work, attempts.judged(work.task, work.result))
         else:
             self._conclude(work, Success("", work.result))
 
-    def _advance(self, work: Work) -> None:
-        """A pause is over."""
-        if self._proceeds(work):
-            self._ready.append(work)
+    def _next(self, work: Work) -> Work | None:
+        """A call for its first or next attempt, if it is to be made."""
+        return work if work.steps is None or self._proceeds(work) else None
 
     def _proceeds(self, work: Work, arrived: bool = False) -> bool:
         """Take a guarded call to its next step; whether that is an attempt."""
@@ -330,191 +271,106 @@ class GraphRun:
             self._conclude(work, end.value)
             return False
         except BaseException as raised:  # what is no Exception is not tried again
-            self._conclude(work, _state_of(work.task, raised))
+            self._conclude(work, attempts.state_of(work.task, raised))
             return False
         if pause is None:
-            return not self._stopped(work)
+            return True
+        if self._stopped is not None:
+            self._give_up(work, Retrying())
+            return False
         heapq.heappush(self._timers, (time.monotonic() + pause, next(self._order), work))
         return False
-
-    def _stopped(self, work: Work) -> bool:
-        """Whether nothing more is begun; the work is given up then."""
-        if self.failure is None or not self._fail_fast:
-            return False
-        self._conclude(work, Cancelled(f"given up: {self.failure.name!r} had failed"))
-        return True
 
     def _conclude(self, work: Work, state: State) -> None:
         """A call has come to its end."""
         if self._tracker is not None:
             work.begin(begun=False)
-            self._tell(work.entry, state)
-        if work.mapped is not None:
-            self._element_ended(work, state)
-        else:
+            assert work.entry is not None
+            tell(self._tracker, work.entry, state)
+        elements: Elements | None = work.mapped
+        if elements is None:
             self._settle(work.node, state)
+            return
+        elements.ended(work.map_index or 0, state)
+        if self._fail_fast and state.blocks and state.is_failed() and self._stopped is None:
+            self._fail(work.node)
+        if not elements.left:
+            self._end(work.node, elements.state())
 
-    def _end(self, node: Node, state: State, parent: _Elements | None = None) -> None:
+    def _end(self, node: Node, state: State) -> None:
         """A node that made no attempt of its own has come to its end."""
-        if node.task.state_handlers and parent is None:
+        if self.states[node.index] is not None:
+            return  # by its last element, given up with the rest
+        if node.task.state_handlers:
             state = attempts.changed(node.task, Pending(), state)
-        if self._tracker is not None and type(node.task) is not Parameter:
-            entry = None if parent is None else parent.entry
+        elements = self._elements.pop(node.index, None)
+        if self._tracker is not None and not isinstance(node.task, Parameter):
+            entry = None if elements is None else elements.entry
             if entry is None:
                 index = node.index
                 entry = self._tracker.open(
                     *(node.task, self.plan.told[index], self.plan.told_upstream[index]),
                     begun=False,
                 )
-            self._tell(entry, state)
-        self._elements.pop(node.index, None)
+            tell(self._tracker, entry, state)
         self._settle(node, state)
-
-    def _tell(self, entry: Any, state: State) -> None:
-        result = state.result
-        if state.is_failed():
-            if isinstance(result, TaskFailed) and result.task == entry.task.name:
-                entry.result = result_snapshot(result.result, False)
-            elif not isinstance(result, TriggerNotMet) and isinstance(result, BaseException):
-                entry.error = describe(result)
-            if not entry.task.crucial_pass:
-                token = current.set(entry)  # so that the line stands in the task's log
-                log.warning(
-                    "task %r failed (not crucial), the flow goes on: %s",
-                    entry.task.name,
-                    state.message,
-                )
-                current.reset(token)
-            if isinstance(result, TriggerNotMet):
-                entry.reason = state.message
-        else:
-            if isinstance(result, TaskResult):
-                entry.result = result_snapshot(result, True)
-            entry.reason = state.message or None
-        if self._tracker is not None:
-            self._tracker.close(entry, state.wire)
 
     def _settle(self, node: Node, state: State) -> None:
         """A node has its final state: what waits for it may be ready."""
-        index = node.index
-        self.states[index] = state
-        self._results[index] = handed_on(state)
-        missing, blocked = self._missing, self._blocked
-        blocks = state.blocks
-        if blocks and self.failure is None and state.is_failed():
-            self.failure = node
-            if self._fail_fast:
-                self._give_up()
-        stop = self._fail_fast and self.failure is not None
-        for after in self.plan.downstream[index]:
-            missing[after] -= 1
-            if blocks:
-                blocked[after] = 1
-            if not missing[after] and not stop:
-                self._ready.append(self.nodes[after])
-        if self._users is not None:
-            self._let_go(node)
+        ready = self._ledger.settle(node, state)
+        if self.failure is None and state.blocks and state.is_failed():
+            self._fail(node)
+        if self._stopped is None:
+            self._ready.extend(ready)
         if self._on_settled is not None:
             self._on_settled(node, state)
 
-    def _give_up(self) -> None:
-        """Begin nothing more: what waits for its first or next attempt is Cancelled."""
-        works = [work for work in self._ready if type(work) is Work]
-        works += [timer[2] for timer in self._timers]
+    # --- nothing more is begun -----------------------------------------------------------------
+
+    def _fail(self, node: Node) -> None:
+        """A crucial node has failed, or an element of it."""
+        self.failure = node
+        if self._fail_fast and self._stopped is None:
+            self._stop(f"not started: {node.name!r} had failed")
+
+    def _stop(self, reason: str) -> None:
+        """Begin nothing more: what waits for its first or next attempt is given up."""
+        self._stopped = reason
+        waiting = [work for work in self._ready if type(work) is Work]
         self._ready.clear()
+        pausing = [work for _, _, work in self._timers]
         self._timers.clear()
-        for work in works:
-            self._stopped(work)
+        withdrawn = list(self._pool.withdraw()) if self._pool is not None else []
+        self._under_way.difference_update(withdrawn)
+        for work in withdrawn:
+            self._give_up(work, Running())
+        for work in waiting:
+            self._give_up(work, Retrying() if work.urgent else Pending())
+        for work in pausing:
+            self._give_up(work, Retrying())
 
-    def _let_go(self, node: Node) -> None:
-        """Drop the results that nothing needs any more."""
-        assert self._users is not None
-        for before in (*self.plan.upstream[node.index],):
-            self._users[before] -= 1
-            if not self._users[before]:
-                self._drop(before)
-        if not self._users[node.index]:
-            self._drop(node.index)
+    def _give_up(self, work: Work, old: State) -> None:
+        state: State = Cancelled(self._stopped or "")
+        if work.task.state_handlers:
+            state = attempts.changed(work.task, old, state)
+        self._conclude(work, state)
 
-    def _drop(self, index: int) -> None:
-        self._results[index] = None
-        state = self.states[index]
-        if state is not None and not state.is_failed():
-            state.result = None
-
-    def _cancel_rest(self, reason: str) -> None:
-        """What has no state yet was not run."""
-        for node in self.nodes:
+    def _cancel_rest(self) -> None:
+        """What has no state yet was not run, or not to its end."""
+        if None not in self.states:
+            return
+        if self._stopped is None:
+            self._stop("not started: the executor did not start")
+        if self._here is not None:
+            self._under_way.add(self._here)
+        for work in list(self._under_way):
+            if self.states[work.node.index] is None:
+                self._give_up(work, Running())
+        for node in self.plan.nodes:
             if self.states[node.index] is None:
-                self._fail_fast = True  # nothing becomes ready by this
-                self.failure = node if self.failure is None else self.failure
-                self._end(node, Cancelled(reason), self._elements.get(node.index))
+                self._end(node, Cancelled(self._stopped or ""))
 
 
-class _Elements:
-    """The elements of a mapped node while they run."""
-
-    __slots__ = ("node", "states", "left", "entry")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.states: list[State] = []
-        self.left = 0
-        self.entry: Any = None
-
-    def state(self) -> State:
-        """The state of the whole."""
-        results = [handed_on(state) for state in self.states]
-        blocking = [state for state in self.states if state.blocks]
-        if not blocking:
-            return Mapped(f"over {len(results)} elements", results, self.states)
-        failed = Failed(
-            f"{len(blocking)} of {len(results)} elements failed", blocking[0].result, True
-        )
-        failed.map_states = self.states
-        return failed
-
-
-def handed_on(state: State) -> Any:
-    """What the tasks after it are given of a finished task, by the rules of eager calls.
-
-    One that is not crucial and failed gives None, or the `TaskResult` that did not pass. The error of
-    a crucial one goes to those whose trigger lets them run.
-    """
-    if isinstance(state, Failed):
-        if state.map_states:
-            return [handed_on(element) for element in state.map_states]
-        if not state.crucial:
-            return state.result.result if isinstance(state.result, TaskFailed) else None
-    return state.result
-
-
-def refused(task: Task[..., Any], before: list[State]) -> State | None:
-    """What a task's trigger makes of the states before it: None lets it run."""
-    if task.trigger is None:
-        blocking = [state for state in before if state.blocks]
-        if not blocking:
-            return None
-        message = f"not run: of the {len(before)} before it, {len(blocking)} did not succeed"
-    else:
-        try:
-            if task.trigger(before):
-                return None
-        except Exception as error:
-            return attempts.failed(task, error)
-        name = getattr(task.trigger, "__name__", repr(task.trigger))
-        message = f"not run: its trigger {name} is not met"
-    return TriggerFailed(message, TriggerNotMet(task.name, message), task.crucial_pass)
-
-
-def _state_of(task: Task[..., Any], error: BaseException) -> State:
-    if state_after(error) is TaskState.CANCELLED:
-        return Cancelled(f"{type(error).__name__}: {error}", error)
-    return attempts.failed(task, error)
-
-
-def _sources_by_element(node: Node) -> list[int]:
-    """The nodes whose elements go to the elements of a mapped node one by one."""
-    return [
-        value.index for _, value in named_arguments(node) if type(value) is Node and value.mapped
-    ]
+def _interrupts(error: BaseException) -> bool:
+    """Whether an exception ends the run, not only the task that it came out of."""
+    return isinstance(error, Terminated) or not isinstance(error, (Exception, SystemExit))

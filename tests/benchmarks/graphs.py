@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from queue import SimpleQueue
 from threading import Thread
@@ -35,7 +36,7 @@ from perfect.core import (
     task,
 )
 from perfect.testing import mock
-from tests.benchmarks.measure import live_backend, timed
+from tests.benchmarks.measure import live_backend, task_loop, timed
 
 HAS_DASK = find_spec("dask") is not None
 HAS_DISTRIBUTED = find_spec("distributed") is not None
@@ -81,17 +82,29 @@ def fan(nodes: int) -> Shape:
 
 
 def layered(nodes: int, width: int = 100, seed: int = 4) -> Shape:
-    """Layers of nodes with one to three before them in the layer before; the last after all of its layer."""
+    """Layers of nodes with one to three before them in the layer before; one after all that would be last."""
     chance = random.Random(seed)
     shape: Shape = [()] * min(width, nodes - 1)
+    unused = set(range(len(shape)))  # Dask leaves out what the last node does not need
     while len(shape) < nodes - 1:
-        layer = range(max(0, len(shape) - width), len(shape))
-        for _ in range(min(width, nodes - 1 - len(shape))):
-            shape.append(tuple(chance.sample(layer, min(len(layer), chance.randint(1, 3)))))
-    return [*shape, tuple(range(max(0, nodes - 1 - width), nodes - 1))]
+        layer = list(range(len(shape) - width, len(shape)))
+        chance.shuffle(layer)
+        for first in layer[: nodes - 1 - len(shape)]:
+            before = {first, *chance.sample(layer, chance.randint(0, 2))}
+            unused.difference_update(before)
+            unused.add(len(shape))
+            shape.append(tuple(before))
+    return [*shape, tuple(sorted(unused))]
 
 
 SHAPES: dict[str, Callable[[int], Shape]] = {"chain": chain, "fan": fan, "layered": layered}
+
+
+def lanes(nodes: int) -> Shape:
+    """Two chains side by side, and a last one after both."""
+    return [(index - 2,) if index > 1 else () for index in range(nodes - 1)] + [
+        (nodes - 3, nodes - 2)
+    ]
 
 
 # The work of the tasks: as little as possible. Once as functions for Dask, once as tasks: a process
@@ -272,11 +285,13 @@ def measure_engine(name: str, nodes: int, repeats: int) -> Iterator[Figure]:
     local = cost(untracked(flow, last, LocalExecutor()), expected, nodes, repeats)
     yield Figure("untracked, LocalExecutor", name, local, budget=SEQUENTIAL)
     if HAS_DASK:
-        import dask
+        from dask.local import get_sync  # also known as dask.get
 
         graph = dask_built(shape)
         key = next(reversed(graph))
-        yield Figure("  dask.get", name, cost(lambda: dask.get(graph, key), expected, nodes, repeats))
+        yield Figure(
+            "  dask.get", name, cost(lambda: get_sync(graph, key), expected, nodes, repeats)
+        )
     yield Figure("  plain loop", name, cost(lambda: plain_loop(shape), expected, nodes, repeats))
     threads = cost(untracked(flow, last, ThreadExecutor(THREADS)), expected, nodes, repeats)
     yield Figure(f"untracked, ThreadExecutor({THREADS})", name, threads, budget=THREADED)
@@ -287,6 +302,19 @@ def measure_engine(name: str, nodes: int, repeats: int) -> Iterator[Figure]:
         yield Figure("  dask.threaded.get", name, by_dask)
     least = cost(lambda: minimal_pool(shape, downstream, THREADS), expected, nodes, repeats)
     yield Figure("  minimal thread pool", name, least)
+
+
+def measure_lanes(nodes: int, repeats: int) -> Iterator[Figure]:
+    """What handing each node over to another thread costs: a mere chain is run without."""
+    shape = lanes(nodes)
+    expected = plain_loop(shape)
+    ours = cost(untracked(*built(shape), ThreadExecutor(THREADS)), expected, nodes, repeats)
+    yield Figure(
+        f"untracked, ThreadExecutor({THREADS}), two chains", "chain", ours, budget=THREADED
+    )
+    downstream = downstream_of(shape)
+    least = cost(lambda: minimal_pool(shape, downstream, THREADS), expected, nodes, repeats)
+    yield Figure("  minimal thread pool", "chain", least)
 
 
 def measure_mock(name: str, nodes: int, repeats: int) -> Iterator[Figure]:
@@ -322,6 +350,20 @@ def measure_live(name: str, nodes: int, repeats: int) -> Iterator[Figure]:
         yield Figure("  until committed", name, min(committed), budget=LIVE)
 
 
+def measure_live_calls(nodes: int, repeats: int) -> Iterator[Figure]:
+    """As many calls of a task in an `@flow`, to compare with."""
+    flow = task_loop(nodes)
+    seen, committed = [], []
+    for _ in range(repeats + 1):
+        gc.collect()
+        began = perf_counter()
+        seen.append(flow() / nodes * 1e6)
+        assert sessions.get_session().flush(300)
+        committed.append((perf_counter() - began) / nodes * 1e6)
+    yield Figure("(calls in an @flow, live, as the flow sees it)", "chain", min(seen))
+    yield Figure("  until committed", "chain", min(committed))
+
+
 def measure_processes(name: str, nodes: int, repeats: int) -> Iterator[Figure]:
     """Running in a pool of processes; its start is counted, as it is with Dask."""
     shape = SHAPES[name](nodes)
@@ -344,13 +386,15 @@ def measure_processes(name: str, nodes: int, repeats: int) -> Iterator[Figure]:
 @contextmanager
 def cluster() -> Iterator[Any]:
     """A client of a Dask cluster of real processes."""
-    from distributed import Client, LocalCluster
-
+    distributed: Any = import_module("distributed")  # its functions have no types
     with (
-        LocalCluster(
-            n_workers=PROCESSES, threads_per_worker=1, processes=True, dashboard_address=None
+        distributed.LocalCluster(
+            n_workers=PROCESSES,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
         ) as made,
-        Client(made) as client,
+        distributed.Client(made) as client,
     ):
         yield client
 
@@ -416,9 +460,13 @@ def measure_flowkit(nodes: int, repeats: int) -> Iterator[Figure]:
             made = flowkit.task(name=f"task {index}")(function)
             before = before >> made if index else made
 
-    took = min(timed(wired) for _ in range(repeats)) / nodes * 1e6
-    yield Figure(f"flowkit: making tasks and wiring with >>, {nodes:,}", "chain", took)
     dag = flowkit.DAG("benchmark")
+    wiring, graph = [], []
+    for _ in range(repeats):
+        wiring.append(timed(wired) / nodes * 1e6)
+        graph.append(timed(dag._graph) / nodes * 1e6)  # the first time, signatures are read
+    yield Figure(f"flowkit: making tasks and wiring with >>, {nodes:,}", "chain", min(wiring))
+    yield Figure("  the graph of their DAG, built anew for each run", "chain", min(graph))
     shape = chain(nodes)
     expected = plain_loop(shape)
     flow, last = built(shape)
@@ -443,23 +491,25 @@ def measure_all(nodes: int, few: int, large: int, repeats: int = 5) -> list[Figu
 
     Args:
         nodes: of the graphs.
-        few: of those that run in other processes, and of Flowkit's chain.
+        few: of those that run in other processes (on a cluster a quarter), and of Flowkit's chain.
         large: of those that show whether it all grows linearly.
     """
     figures: list[Figure] = []
     for name in SHAPES:
         figures += measure_engine(name, nodes, repeats)
+    figures += measure_lanes(nodes, repeats)
     for name in SHAPES:
         figures += measure_mock(name, nodes, repeats)
     with live_backend():
         for name in SHAPES:
             figures += measure_live(name, nodes, repeats)
+        figures += measure_live_calls(nodes, repeats)
     for name in SHAPES:
         figures += measure_processes(name, few, max(1, repeats // 2))
     if HAS_DISTRIBUTED:
         with cluster() as client:
             for name in SHAPES:
-                figures += measure_cluster(client, name, few, max(1, repeats // 2))
+                figures += measure_cluster(client, name, few // 4, max(1, repeats // 2))
     for name in SHAPES:
         figures += measure_large(name, large, max(1, repeats // 2))
     figures += measure_flowkit(few, repeats)

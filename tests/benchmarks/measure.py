@@ -85,7 +85,8 @@ def _plain_loop(calls: int) -> float:
     return min(timed(loop) for _ in range(3)) / calls * 1e6
 
 
-def _task_loop(calls: int) -> Callable[[], float]:
+def task_loop(calls: int) -> Callable[[], float]:
+    """A flow that calls a task so many times; it gives the seconds that it took."""
     one = sdk.task(add_one)
 
     @sdk.flow(name="benchmark")
@@ -100,7 +101,7 @@ def _task_loop(calls: int) -> Callable[[], float]:
 
 def measure_mock_call(calls: int, repeats: int = REPEATS) -> Figure:
     """µs of a task call in mock mode, beside a plain call."""
-    flow = _task_loop(calls)
+    flow = task_loop(calls)
     took = []
     for _ in range(repeats):
         with mock():
@@ -120,7 +121,7 @@ def live_backend() -> Iterator[BackendProcess]:
 
 def measure_live_call(calls: int) -> list[Figure]:
     """µs per task with a live backend: as the flow sees it, and until the last one is committed."""
-    flow = _task_loop(calls)
+    flow = task_loop(calls)
     with live_backend():
         began = perf_counter()
         seen = flow()

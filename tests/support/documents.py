@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +139,12 @@ def logged(run: dict[str, Any]) -> str:
     return json.dumps(run["logs"], ensure_ascii=False)
 
 
+def text_between(document: str, start: str, end: str) -> str:
+    """The text of a document from the first place where `start` stands to the next `end`."""
+    text = (HERE / document).read_text(encoding="utf-8")
+    return text[text.index(start) : text.index(end, text.index(start))]
+
+
 Case = Callable[[Block, Bench], None]
 
 
@@ -179,3 +187,68 @@ class Cases:
         case = self._cases.get((document, block.heading, block.number))
         assert case, f"{document}:{block.line} has no case"
         case(block, bench)
+
+
+# For scripts that wait: pauses pass at once, and the clock that they are measured by goes on by them.
+CLOCK = """
+import time
+
+class Clock:
+    passed = 0.0
+    monotonic = staticmethod(time.monotonic)
+
+    @classmethod
+    def sleep(cls, seconds):
+        cls.passed += seconds
+
+time.monotonic = lambda: Clock.monotonic() + Clock.passed
+time.sleep = Clock.sleep
+begun = time.monotonic()
+"""
+# What such a script has waited in all, to be printed last.
+WAITED = "print(time.monotonic() - begun)\n"
+
+
+def pauses_of(task: dict[str, Any]) -> list[float]:
+    """The s that a task run has waited after each failed attempt, as they are told (3 digits)."""
+    told = [
+        re.search(r"the next follows in ([\d.e+]+) s$", one["reason"]) for one in task["attempts"]
+    ]
+    assert all(told), task["attempts"]
+    return [float(found[1]) for found in told if found]
+
+
+def upstream(run: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    """The tasks of a run with the indices of those that they wait for."""
+    return [(task["taskName"], task["upstream"]) for task in run["tasks"]]
+
+
+def last_number(output: str) -> float:
+    """The number that a script has printed last."""
+    return float(output.split()[-1])
+
+
+def assert_waits(task: dict[str, Any], nominal: list[float]) -> None:
+    """Assert that a task run has waited as long as documented, give or take the jitter of a tenth."""
+    pauses = pauses_of(task)
+    assert len(pauses) == len(nominal), pauses
+    for pause, about in zip(pauses, nominal):
+        assert 0.899 * about <= pause <= 1.101 * about, pauses
+    assert pauses != nominal, "no jitter"
+
+
+def states(run: dict[str, Any]) -> dict[str, str]:
+    return {task["taskName"]: task["state"] for task in run["tasks"]}
+
+
+def printed(output: str) -> dict[str, Any]:
+    """The results that a script has printed last, as a dictionary."""
+    found: dict[str, Any] = ast.literal_eval(output.strip().splitlines()[-1])
+    return found
+
+
+def waits_for(run: dict[str, Any]) -> dict[str, list[str]]:
+    """The tasks of a run, which must be COMPLETED, with the names of those that they wait for."""
+    names = [task["taskName"] for task in run["tasks"]]
+    assert_completed(run, names)
+    return {task["taskName"]: [names[i] for i in task["upstream"]] for task in run["tasks"]}

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from perfect.attempts import perform
 from perfect.context import current
+from perfect.driving import perform
 from perfect.records import TaskRun
 from perfect.states import TaskState
 from perfect.tasks import Task
@@ -41,6 +41,7 @@ class Work:
         error: what it raised instead, or None.
         entry: the task run that is told of the call; None before the first attempt begins, and where
             nobody is told.
+        urgent: whether it comes before what was handed over earlier: a retry that is due.
         node, map_index, steps, mapped, upstream, index, tracker: the runner's.
     """
 
@@ -59,7 +60,10 @@ class Work:
         "map_index",
         "steps",
         "mapped",
+        "urgent",
+        "losses",  # workers that were lost at it; unset before the first (`perfect.graph.remote.lost`)
     )
+    losses: int
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Work:
         self.map_index: int | None = None
         self.steps: Any = None
         self.mapped: Any = None
+        self.urgent = False
 
     def begin(self, begun: bool = True) -> None:
         """To be called when the first attempt begins, from any thread: it is told then.
@@ -147,9 +152,13 @@ class Pool(ABC):
     def wait(self, timeout: float | None) -> Iterable[Work]:
         """The attempts that have ended; waits for one, up to `timeout` s (None: as long as it takes)."""
 
+    def withdraw(self) -> Iterable[Work]:
+        """Give back the attempts that have not begun: they are not to be made. Raises nothing."""
+        return ()
+
     @abstractmethod
     def close(self, *, hurried: bool) -> None:
-        """Let go of threads, processes and connections.
+        """Let go of threads, processes and connections; what has not begun is not begun any more.
 
         Args:
             hurried: after Ctrl+C: what is under way is not waited for.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from perfect.errors import ConfigurationError
@@ -37,16 +39,33 @@ class _Threads(Pool):
     def __init__(self, limit: int) -> None:
         self.slots = limit + AHEAD
         self._workers = Workers(limit, "perfect-thread")
+        self._waiting: deque[Work] = deque()  # in the order of their beginnings
         self._ended: SimpleQueue[Work] = SimpleQueue()
         # What the caller has in its context variables holds for its tasks too.
         self._context = contextvars.copy_context()
 
     def submit(self, work: Work) -> None:
-        self._workers.put(lambda: self._make(work))
+        if work.urgent:
+            self._waiting.appendleft(work)
+        else:
+            self._waiting.append(work)
+        self._workers.put(self._make_next)
 
-    def _make(self, work: Work) -> None:
-        work.make()
+    def _make_next(self) -> None:
+        try:
+            work = self._waiting.popleft()
+        except IndexError:  # withdrawn
+            return
+        # A context can't be in two threads; what a task sets in its copy stays there.
+        self._context.copy().run(work.make)
         self._ended.put(work)
+
+    def withdraw(self) -> Iterable[Work]:
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._waiting.popleft())
+        return taken
 
     def wait(self, timeout: float | None) -> Iterable[Work]:
         ended = self._ended
@@ -59,6 +78,7 @@ class _Threads(Pool):
         return found
 
     def close(self, *, hurried: bool) -> None:
+        self.withdraw()
         self._workers.close(wait=not hurried)
 
 

@@ -24,6 +24,7 @@ class Workers:
         self._name = name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._ended: SimpleQueue[None] = SimpleQueue()  # one for each thread that has
         self._closed = False
 
     def put(self, job: Job) -> None:
@@ -52,6 +53,10 @@ class Workers:
         for _ in self._threads:
             self._jobs.put(None)
         if wait:
+            # Not join(): where Ctrl+C breaks that off, the thread loses its state while it still runs, and
+            # the process may crash at its end (CPython 3.11).
+            for _ in self._threads:
+                self._ended.get()
             for thread in self._threads:
                 thread.join()
 
@@ -60,3 +65,4 @@ class Workers:
         while (job := get()) is not None:
             job()
             del job  # and with it what it holds, while this thread waits for the next
+        self._ended.put(None)

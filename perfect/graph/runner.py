@@ -99,10 +99,12 @@ class GraphRun:
                 self._loop(pool)
             except BaseException as error:
                 interrupted = _interrupts(error)
-                self._stop(
-                    "interrupted" if interrupted else f"given up: {type(error).__name__}: {error}"
-                )
-                pool.close(hurried=interrupted)
+                reason = f"given up: {type(error).__name__}: {error}"
+                self._on_settled = None  # it may be what has raised
+                try:
+                    self._stop("interrupted" if interrupted else reason)
+                finally:
+                    pool.close(hurried=interrupted)
                 raise
             pool.close(hurried=False)
         finally:

@@ -898,6 +898,9 @@ def test_fail_fast_begins_nothing_more_and_waits_for_what_runs() -> None:
     @task
     def other(number: int) -> None:
         begun.append(number)
+        time.sleep(
+            0.001
+        )  # lets the others go on; else a thread does hundreds before it is interrupted
 
     def build() -> None:
         same(slow())

@@ -116,8 +116,7 @@ class LocalDaskExecutor(Executor):
     def start(self) -> Pool:
         if self.scheduler == "processes":
             return _started(partial(_make, True, self.num_workers, 1))
-        # What the caller has in its context variables holds for its tasks too.
-        return contextvars.copy_context().run(_started, partial(_make, False, 1, self.num_workers))
+        return _started(partial(_make, False, 1, self.num_workers))
 
 
 def _count(argument: str, value: object) -> int:
@@ -267,14 +266,16 @@ class _Call:
     Attributes:
         worker: who is at it, or None before it has begun.
         fetching: waits for what comes of it.
+        context: what the caller has in its context variables holds for its tasks too.
     """
 
-    __slots__ = ("work", "worker", "fetching")
+    __slots__ = ("work", "worker", "fetching", "context")
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.worker: str | None = None
         self.fetching: Future[None] | None = None
+        self.context = contextvars.copy_context()
 
     def give_up(self) -> None:
         """Where it has not begun, it won't any more; else nobody waits for it."""
@@ -487,8 +488,6 @@ class _HereInThreads(_Cluster):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # What the caller has in its context variables holds for its tasks too.
-        self._context = contextvars.copy_context()
         _here[self._topic] = self
 
     def submit(self, work: Work) -> None:
@@ -499,7 +498,7 @@ class _HereInThreads(_Cluster):
         call = self._calls.get(number)
         if call is not None:  # else it was withdrawn
             call.worker = "this process"
-            self._context.copy().run(call.work.make)
+            call.context.run(call.work.make)
 
     def _ended(self, worker: Any) -> Any:
         return worker.close(timeout=0.1, executor_wait=False)

@@ -156,11 +156,12 @@ class _Worker:
         """See the process to its end, killing it after so many s; its exit code as `multiprocessing` has it."""
         process = self.process
         process.join(patience)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        code: int = process.exitcode
-        process.close()
+        with _forking:  # another thread that starts a worker may just be reaping this one
+            if process.is_alive():
+                process.kill()
+                process.join()
+            code: int = process.exitcode
+            process.close()
         return code
 
     def hang_up(self) -> None:
@@ -173,7 +174,7 @@ class _Processes(Pool):
     def __init__(self, limit: int, start_method: str | None) -> None:
         self.slots = limit
         self._context: Any = multiprocessing.get_context(start_method)
-        self._workers: list[_Worker] = []
+        self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._done: list[Work] = []
         self._deadlines: dict[_Worker, float] = {}  # monotonic s
@@ -198,7 +199,8 @@ class _Processes(Pool):
                 due = limit
             patience = None if due is None else max(0.0, due - monotonic())
             for key, _ in self._selector.select(patience):
-                self._hear(key.data)
+                if key.data in self._workers:  # else it was found dead meanwhile
+                    self._hear(key.data)
             if due is not None:
                 now = monotonic()
                 for worker in [one for one, end in self._deadlines.items() if end <= now]:
@@ -209,7 +211,7 @@ class _Processes(Pool):
         return done
 
     def close(self, *, hurried: bool) -> None:
-        workers, self._workers = self._workers, []
+        workers, self._workers = self._workers, set()
         if hurried:
             for worker in workers:
                 if worker.process.pid is not None:
@@ -258,7 +260,7 @@ class _Processes(Pool):
                 worker = _Worker(process, ours)
                 # Noted before it is there: if Ctrl+C comes in between, that our end is closed ends it.
                 _ends.add(ours)
-                self._workers.append(worker)
+                self._workers.add(worker)
                 process.start()
             finally:
                 theirs.close()
@@ -296,14 +298,17 @@ class _Processes(Pool):
         work = worker.work
         assert work is not None and work.task.timeout is not None
         worker.process.kill()
-        self._forget(worker, DYING)
-        work.error = TaskTimeout(work.task.name, work.task.timeout)
+        _, last = self._forget(worker)
+        if last is None:
+            work.error = TaskTimeout(work.task.name, work.task.timeout)
+        else:  # it was in time, but not heard in time
+            remote.take_home(work, _outcome(worker, work, last))
         self._done.append(work)
 
     def _gone(self, worker: _Worker) -> None:
         """A worker has died by itself."""
         work = worker.work
-        code = self._forget(worker, DYING)
+        code, _ = self._forget(worker)
         if not worker.ready and code > 0:
             raise ConfigurationError(
                 "start_method",
@@ -317,15 +322,17 @@ class _Processes(Pool):
             else:
                 self._done.append(work)
 
-    def _forget(self, worker: _Worker, patience: float) -> int:
-        """See a worker to its end, and hear what it said last; its exit code."""
-        code = worker.end(patience)
-        work = worker.work
+    def _forget(self, worker: _Worker) -> tuple[int, memoryview | None]:
+        """See a worker to its end: its exit code, and the outcome of its task if that was its last word."""
+        code = worker.end(DYING)
+        work, last = worker.work, None
         try:
             while worker.conn.poll():
                 message = memoryview(worker.conn.recv_bytes())
-                if work is not None and message[:1] == SAID:
+                if message[:1] == SAID and work is not None:
                     remote.hear(work, pickle.loads(message[1:]))
+                elif message[:1] in (OUTCOME, UNREADABLE):
+                    last = message
         except (EOFError, OSError):
             pass
         self._deadlines.pop(worker, None)
@@ -334,7 +341,7 @@ class _Processes(Pool):
         if worker in self._idle:
             self._idle.remove(worker)
         worker.hang_up()
-        return code
+        return code, last
 
 
 def _outcome(worker: _Worker, work: Work, message: memoryview) -> remote.Outcome:

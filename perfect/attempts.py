@@ -68,6 +68,8 @@ def course(
     kwargs: dict[str, Any],
     entry: Entry,
     subject: Any,
+    *,
+    reuse: bool = True,
 ) -> Course:
     """The steps of one call, and the state it ends in.
 
@@ -75,13 +77,14 @@ def course(
 
     Args:
         subject: what `when` tests, or MISSING.
+        reuse: whether the task's cache counts; not where a test has put something in the task's place.
     """
     state: State = Pending()
     try:
         if task.when is not None and (subject is MISSING or not task.when(subject)):
             tested = "there is nothing to test" if subject is MISSING else "`when` says no"
             return _ended(task, state, Skipped(f"not wanted: {tested}"))
-        key = _cache_key(task, args, kwargs)
+        key = _cache_key(task, args, kwargs) if reuse else None
     except Exception as error:  # the user's predicate or key function
         return _ended(task, state, failed(task, error))
     hit, value = _looked_up(task, key)
@@ -105,7 +108,9 @@ def course(
             pause = pause_after(task, attempt, final.result) if final.is_failed() else None
             if pause is None:
                 return _ended(task, state, final)
-            told = f"attempt {attempt} of {task.retries + 1} failed, the next follows in {pause:.3g} s"
+            told = (
+                f"attempt {attempt} of {task.retries + 1} failed, the next follows in {pause:.3g} s"
+            )
             retrying = Retrying(told, final.result, time.time() + pause, attempt)
             state = changed(task, state, retrying)
             if state.is_finished():
@@ -156,14 +161,23 @@ def changed(subject: Any, old: State, new: State) -> State:
 
 def failed(task: Task[..., Any], error: BaseException) -> Failed:
     """The state after an exception."""
-    message = f"{type(error).__name__}: {error}"
-    return Failed(message, error, task.crucial_pass)
+    return Failed(_sentence(error), error, task.crucial_pass)
+
+
+def _sentence(error: BaseException) -> str:
+    """The type of an exception, and what it says if it says anything."""
+    name = type(error).__name__
+    try:
+        message = str(error)
+    except Exception:  # the user's own __str__
+        return name
+    return f"{name}: {message}" if message else name
 
 
 def state_of(task: Task[..., Any], error: BaseException) -> State:
     """The state after anything raised: Cancelled if the call was interrupted from outside."""
     if state_after(error) is TaskState.CANCELLED:
-        return Cancelled(f"{type(error).__name__}: {error}", error)
+        return Cancelled(_sentence(error), error)
     return failed(task, error)
 
 

@@ -34,7 +34,11 @@ class _StandIn:
     def __init__(self, original: TextIO | None, stream: str) -> None:
         self.original = original
         self.stream = stream
-        self._through: Callable[[str], int] = len if original is None else original.write
+        self.bind()
+
+    def bind(self) -> None:
+        """Look up how the original writes; somebody may have changed that since the last run."""
+        self._through: Callable[[str], int] = len if self.original is None else self.original.write
 
     def write(self, text: str) -> int:
         if terminal.line is None:
@@ -89,6 +93,10 @@ def _by_handler(frame: types.FrameType | None) -> bool:
 _lock = threading.RLock()  # a signal handler may call a flow
 _users = 0
 
+# The last stand-ins, used again for the same streams. print() holds no reference to sys.stdout of its own
+# (before CPython 3.13): a thread that is in one while the run ends would crash the process.
+_kept: dict[str, _StandIn] = {}
+
 
 def after_fork() -> None:
     """In a forked child: the stand-ins stay, whoever held the lock does not."""
@@ -103,8 +111,13 @@ def begin() -> None:
         _users += 1
         for name in ("stdout", "stderr"):
             # Looked at for each run: someone may have replaced the stream since the last.
-            if not isinstance(getattr(sys, name), _StandIn):
-                setattr(sys, name, _StandIn(getattr(sys, name), name))
+            stream = getattr(sys, name)
+            if not isinstance(stream, _StandIn):
+                kept = _kept.get(name)
+                if kept is None or kept.original is not stream:
+                    kept = _kept[name] = _StandIn(stream, name)
+                kept.bind()
+                setattr(sys, name, kept)
         factory = logging.getLogRecordFactory()
         if not isinstance(factory, _RecordFactory):
             logging.setLogRecordFactory(_RecordFactory(factory))

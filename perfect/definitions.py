@@ -11,7 +11,7 @@ from perfect.errors import ConfigurationError
 from perfect.text import clean
 
 if TYPE_CHECKING:
-    from perfect.tasks import FlowDefinition
+    from perfect.flows import FlowDefinition
 
 # Flags of a code object, as in `inspect` (CO_COROUTINE, CO_GENERATOR, CO_ASYNC_GENERATOR).
 COROUTINE, GENERATOR, ASYNC_GENERATOR = 0x80, 0x20, 0x200

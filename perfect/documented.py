@@ -229,7 +229,9 @@ class DocumentedReporter:
         reason = fields.get("reason")
         if result is None and (reason or state is not TaskState.COMPLETED):
             error = fields.get("error")
-            note = f"{error['type']}: {error['message']}" if error else reason or state.lower()
+            note = reason or state.lower()
+            if error:
+                note = f"{error['type']}: {error['message']}".removesuffix(": ")
             if state in (TaskState.SKIPPED, TaskState.CANCELLED):  # it has no such states
                 note = note if note.startswith(state.lower()) else f"{state.lower()}: {note}"
             result = {"passed": completed, "note": note, "table": []}

@@ -235,7 +235,9 @@ def _beside(
     """
     results: list[Any] = []
     raised: list[BaseException] = []
-    ended = threading.Event()  # a join that Ctrl+C breaks off takes the thread for ended (CPython 3.11)
+    ended = (
+        threading.Event()
+    )  # a join that Ctrl+C breaks off takes the thread for ended (CPython 3.11)
     context = contextvars.copy_context()
 
     def work() -> None:

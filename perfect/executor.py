@@ -16,11 +16,11 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from perfect import attempts, capture, driving, forking, terminal, ticker
-from perfect.attempts import first_argument
 from perfect.context import current, enter_run, leave_run
 from perfect.definitions import TaskResult, WorkflowRegistry
 from perfect.errors import NotFound, TaskFailed
 from perfect.failures import describe, state_after
+from perfect.flows import FlowDefinition
 from perfect.jsonable import snapshot
 from perfect.records import (
     COMPLETED,
@@ -33,7 +33,7 @@ from perfect.records import (
 from perfect.session import Session
 from perfect.signals import Terminated, terminable
 from perfect.states import TaskState
-from perfect.tasks import FlowDefinition, Task
+from perfect.tasks import Task
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -282,8 +282,10 @@ class FlowExecutor:
         entry = self.open(task, map_index=map_index)
         token = current.set(entry)
         try:
-            steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
-            state = driving.drive(steps, task, self.body_of(task), args, kwargs)
+            body = self.body_of(task)
+            state = driving.drive(
+                self._course(task, args, kwargs, entry, body), task, body, args, kwargs
+            )
         except BaseException as error:  # nothing that may be tried again
             self._fails(entry, error)
             raise
@@ -303,8 +305,10 @@ class FlowExecutor:
         entry = self.open(task, map_index=map_index)
         token = current.set(entry)
         try:
-            steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
-            state = await driving.drive_async(steps, task, self.body_of(task), args, kwargs)
+            body = self.body_of(task)
+            state = await driving.drive_async(
+                self._course(task, args, kwargs, entry, body), task, body, args, kwargs
+            )
         except BaseException as error:
             self._fails(entry, error)
             raise
@@ -327,7 +331,7 @@ class FlowExecutor:
         if task.is_guarded:  # by `when` or state handlers; there is one attempt
             token = current.set(entry)
             try:
-                steps = attempts.course(task, args, kwargs, entry, first_argument(args, kwargs))
+                steps = self._course(task, args, kwargs, entry, self.body_of(task))
                 decided = driving.begun(steps)
             finally:
                 current.reset(token)
@@ -385,6 +389,17 @@ class FlowExecutor:
             return self._accept(entry, result)
         self.close(entry, COMPLETED)
         return result
+
+    def _course(
+        self,
+        task: Task[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        entry: TaskRun,
+        body: Callable[..., Any],
+    ) -> attempts.Course:
+        subject = attempts.first_argument(args, kwargs)
+        return attempts.course(task, args, kwargs, entry, subject, reuse=body is task.body)
 
     def body_of(self, task: Task[..., Any]) -> Callable[..., Any]:
         """What a call of the task runs; a test may have put something in its place."""

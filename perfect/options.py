@@ -49,7 +49,9 @@ def change(task: Task[..., Any], given: dict[str, Any]) -> None:
     if given.get("retry_delay") is not None:
         if "delay" in given and given["delay"] != given["retry_delay"]:
             said = given["delay"]
-            raise ConfigurationError("retry_delay", given["retry_delay"], f"delay={said!r} says else")
+            raise ConfigurationError(
+                "retry_delay", given["retry_delay"], f"delay={said!r} says else"
+            )
         # A constant pause, unless more is said.
         task.delay = seconds("retry_delay", given["retry_delay"])
         task.backoff, task.jitter = 1.0, 0.0

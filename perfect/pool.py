@@ -138,4 +138,6 @@ def awaited(value: Any) -> Any:
 
 def _made(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     args = tuple([awaited(value) for value in args])
-    return call(args, {name: awaited(value) for name, value in kwargs.items()} if kwargs else kwargs)
+    return call(
+        args, {name: awaited(value) for name, value in kwargs.items()} if kwargs else kwargs
+    )

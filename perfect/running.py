@@ -18,7 +18,7 @@ from perfect.executor import FlowExecutor, create_execution_handler
 from perfect.session import Session, configure, get_session
 from perfect.signals import Terminated, terminable
 from perfect.definitions import get_registry
-from perfect.tasks import FlowDefinition
+from perfect.flows import FlowDefinition
 
 __all__ = ["configure", "execute", "get_session", "listen", "register"]
 

@@ -30,7 +30,8 @@ from perfect.definitions import (
     first_line,
     get_registry,
 )
-from perfect.tasks import FlowDefinition, Task, task
+from perfect.flows import FlowDefinition
+from perfect.tasks import Task, task
 
 if TYPE_CHECKING:
     from perfect.caching import TaskCache

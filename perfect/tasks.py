@@ -1,4 +1,4 @@
-"""What a task is, and what a flow is made of."""
+"""What a task is: `Task`, and `task`, which makes one of a function."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import partial, update_wrapper
 from operator import is_not
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from perfect.bound import BoundTask
 from perfect.context import PLAIN, find_scope
 from perfect.definitions import (
     ASYNC_GENERATOR,
     COROUTINE,
     GENERATOR,
     TaskDefinition,
-    _Facts,
     check_ms,
     check_name,
     check_text,
@@ -22,7 +22,6 @@ from perfect.definitions import (
     get_registry,
 )
 from perfect.errors import ConfigurationError
-from perfect.schedules import CronSchedule
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -199,13 +198,14 @@ class Task(Generic[P, R]):
         result: R = (PLAIN if scope is None else scope.caller).call(self, args, kwargs)
         return result
 
+    # Not P.args: each argument may also be a future, which no signature can say.
     @overload
     def submit(
-        self: Task[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+        self: Task[P, Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
     ) -> Future[T]: ...
 
     @overload
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    def submit(self, /, *args: Any, **kwargs: Any) -> Future[R]: ...
 
     def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the task in a thread of the flow's pool and go on; ``.result()`` waits for its value.
@@ -229,7 +229,8 @@ class Task(Generic[P, R]):
 
         Each element is a task run of its own, made as by `submit`. An argument that is the same for every
         element is handed over as ``unmapped(value)``. A generator is gone through as its elements are
-        needed.
+        needed. Async tasks get event loops of their own; in an async flow, `asyncio.gather` keeps them in
+        the flow's.
 
         Raises:
             ConfigurationError: an argument can't be gone through, or they differ in length.
@@ -363,53 +364,6 @@ def _copy_again(task: Task[..., Any], changes: TaskOptions) -> Task[..., Any]:
     return task.copy(**changes)
 
 
-class BoundTask:
-    """A task that stands in a class, looked up on an instance: each call has the instance as first argument.
-
-    Everything else is asked of the task.
-    """
-
-    __slots__ = ("__func__", "__self__")
-
-    def __init__(self, task: Task[..., Any], instance: object) -> None:
-        self.__func__ = task
-        self.__self__ = instance
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
-
-    def run(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__.run(self.__self__, *args, **kwargs)
-
-    def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self.__func__.submit(self.__self__, *args, **kwargs)
-
-    def map(self, /, *args: Any, **kwargs: Any) -> list[Any]:
-        from perfect.mapping import unmapped
-
-        return self.__func__.map(unmapped(self.__self__), *args, **kwargs)
-
-    def copy(self, **changes: Unpack[TaskOptions]) -> BoundTask:
-        return BoundTask(self.__func__.copy(**changes), self.__self__)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__func__, name)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BoundTask):
-            return NotImplemented
-        return self.__func__ is other.__func__ and self.__self__ is other.__self__
-
-    def __hash__(self) -> int:
-        return hash((id(self.__func__), id(self.__self__)))
-
-    def __repr__(self) -> str:
-        return f"<bound {self.__func__!r} of {self.__self__!r}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BoundTask, (self.__func__, self.__self__)
-
-
 def _flow(given: Any) -> Any:
     """The graph flow that is meant: the given one, or the one that is being built."""
     if given is not None:
@@ -493,66 +447,3 @@ def task(
         return made
 
     return decorate if func is None else decorate(func)
-
-
-class FlowDefinition(_Facts):
-    """A flow as it is registered.
-
-    Attributes:
-        tasks: default: the ones its code is seen to call, looked for when first asked.
-    """
-
-    __match_args__ = ("name", "func", "description", "tasks", "tags", "schedule")
-
-    def __init__(
-        self,
-        name: str,
-        func: Callable[..., Any],
-        description: str = "",
-        tasks: list[TaskDefinition] | None = None,
-        tags: dict[str, str] | None = None,
-        schedule: CronSchedule | None = None,
-    ) -> None:
-        self.name = name
-        self.func = func
-        self.description = description
-        self.tags = {} if tags is None else tags
-        self.schedule = schedule
-        self._tasks = tasks
-
-    @property
-    def is_async(self) -> bool:
-        """Whether it is an ``async def``."""
-        return code_kind(self.func) == COROUTINE
-
-    @property
-    def tasks(self) -> list[TaskDefinition]:
-        if self._tasks is None:
-            self.find_tasks()
-        return self._tasks or []
-
-    @tasks.setter
-    def tasks(self, tasks: list[TaskDefinition]) -> None:
-        self._tasks = tasks
-
-    def find_tasks(self) -> None:
-        """Look (again) for the tasks that the flow's code calls."""
-        self._tasks = [found.definition for found in tasks_of(self.func)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The registration body (PROTOCOL part 1)."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "tags": dict(self.tags),
-            "tasks": [task.to_dict() for task in self.tasks],
-            "schedule": None if self.schedule is None else str(self.schedule),
-        }
-
-
-def tasks_of(function: Callable[..., Any]) -> list[Task[..., Any]]:
-    """The tasks that a function's code names, in the order of first use; functions inside it count."""
-    from perfect.scan import values_of  # reads byte code: `dis` and `inspect` take 5 ms
-
-    found = {id(value): value for value in values_of(function) if isinstance(value, Task)}
-    return list(found.values())

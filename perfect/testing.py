@@ -127,7 +127,7 @@ class Recorder:
     def stub(self, task: str | Task[..., Any], result: Any = None) -> None:
         """Let a task's function be replaced: by a value, or by a function called with its arguments.
 
-        Its retries, `when`, timeout and cache hold as before.
+        Its retries, `when` and timeout hold as before; its cache is left alone.
         """
         name = task if isinstance(task, str) else task.name
         self._session.stubs[name] = result if callable(result) else lambda *args, **kwargs: result

@@ -23,8 +23,7 @@ class Workers:
         self.limit = limit
         self._name = name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._ended: SimpleQueue[None] = SimpleQueue()  # one for each thread that has
+        self._threads: list[_Thread] = []
         self._closed = False
 
     def put(self, job: Job) -> None:
@@ -35,7 +34,7 @@ class Workers:
         """
         if len(self._threads) < self.limit:
             name = f"{self._name}-{len(self._threads)}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            thread = _Thread(self._jobs, name)
             try:
                 thread.start()
                 self._threads.append(thread)
@@ -53,16 +52,23 @@ class Workers:
         for _ in self._threads:
             self._jobs.put(None)
         if wait:
-            # Not join(): where Ctrl+C breaks that off, the thread loses its state while it still runs, and
-            # the process may crash at its end (CPython 3.11).
-            for _ in self._threads:
-                self._ended.get()
             for thread in self._threads:
-                thread.join()
+                if thread.is_alive():  # not in a forked child, where there is no such thread
+                    # Before join(): a thread at which that is broken off (Ctrl+C) passes for ended from
+                    # then on, though it still runs (CPython 3.11).
+                    thread.ended.wait()
+                    thread.join()
 
-    def _run(self) -> None:
+
+class _Thread(threading.Thread):
+    def __init__(self, jobs: SimpleQueue[Job | None], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.ended = threading.Event()
+        self._jobs = jobs
+
+    def run(self) -> None:
         get = self._jobs.get
         while (job := get()) is not None:
             job()
             del job  # and with it what it holds, while this thread waits for the next
-        self._ended.put(None)
+        self.ended.set()

@@ -22,8 +22,9 @@ LAYERS = """
     errors states text scan
     schedules settings signals context jsonable redaction outcomes plain
     canonical definitions failures statefile logs
-    tasks store
-    caching options mapping wiring
+    bound store
+    tasks
+    caching options mapping wiring flows
     records attempts workers
     driving
     ticker events transport pool
@@ -62,7 +63,7 @@ RANK = {
 # cost 40 ms and are loaded at the first connection.
 ALLOWED_LATE = {
     ("sdk", "perfect.running"),
-    ("tasks", "perfect.scan"),
+    ("flows", "perfect.scan"),
     ("cli", "perfect.spool"),
     ("session", "perfect.api"),
     ("session", "perfect.delivery"),
@@ -77,6 +78,7 @@ ALLOWED_LATE = {
     ("tasks", "perfect.options"),
     ("tasks", "perfect.driving"),
     ("tasks", "perfect.mapping"),
+    ("bound", "perfect.mapping"),
     ("tasks", "perfect.pool"),
     ("tasks", "perfect.wiring"),
     ("options", "perfect.caching"),

@@ -331,6 +331,22 @@ def test_a_task_with_nothing_to_run_is_refused_at_once(pauses: list[float]) -> N
     assert not pauses
 
 
+def test_an_error_that_can_not_be_told_is_tried_again_all_the_same(
+    runs: Recorder, pauses: list[float]
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    made = Task(Flaky(Mute(), ValueError()), retries=2)
+    assert flow(name="f")(lambda: made())() == "done"
+    (entry,) = runs.run.tasks
+    assert [one["error"]["type"] for one in entry.attempts] == ["Mute", "ValueError"]
+    assert attempts.failed(made, Mute()).message == "Mute"
+    assert attempts.failed(made, ValueError()).message == "ValueError"
+    assert attempts.failed(made, ValueError("x")).message == "ValueError: x"
+
+
 # Async tasks and generators
 
 
@@ -948,8 +964,15 @@ def test_no_attempt_is_lost_however_the_events_are_merged(lived: str) -> None:
     assert errors == {1: "number 1", 2: "number 2"}
     last = told[-1]
     assert (last["state"], last["attempt"], "error" in last) == ("COMPLETED", 3, False)
-    # Each is told with the news, and not again and again.
-    assert sum(len(fields.get("attempts", ())) for fields in told) <= 2 + len(told)
+
+
+def test_attempts_are_not_told_again_and_again() -> None:
+    lived = "| retrying | resumed | retrying | resumed | completed |"
+    _, told = entry_of(Encoder(Redactor()), *lived.split())
+    # Once more when the next one has begun: until then more might have been noted of it.
+    assert [[one["attempt"] for one in fields.get("attempts", ())] for fields in told] == [
+        *([], [1], [1], [2], [2], [])
+    ]
 
 
 def test_only_the_newest_attempts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -847,3 +849,19 @@ def test_no_line_where_stderr_is_no_terminal() -> None:
         run()
         """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "plain\n", "")
+
+
+def test_a_thread_that_prints_while_the_run_ends_keeps_what_it_prints_to() -> None:
+    """print() only borrows sys.stdout: were the stand-in let go of, the process would crash."""
+    stand_ins = []
+
+    @flow
+    def run() -> None:
+        stand_ins.append(weakref.ref(sys.stdout))
+
+    with testing.mock():
+        run()
+        gc.collect()
+        assert stand_ins[0]() is not None
+        run()
+        assert stand_ins[0]() is stand_ins[1]()  # there is no more than one for each stream

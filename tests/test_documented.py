@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import subprocess
@@ -25,6 +26,7 @@ from perfect.redaction import Redactor
 from perfect.sdk import TaskResult, configure, connect, flow, progress, propagate, run, task
 from perfect.session import get_session, reset
 from perfect.states import TaskState
+from perfect.store import StateManager
 from tests.standins.documented_backend import DocumentedBackend
 from tests.standins.documented_engine import Run
 
@@ -704,3 +706,207 @@ def test_an_index_that_never_came_does_not_break_the_run() -> None:
             index = int(path.split("/tasks/")[1].split("/")[0])
             assert index <= seen + 1, client.asked
             seen = max(seen, index)
+
+
+def test_an_index_within_the_registration_is_told_at_once() -> None:
+    """The tasks of a graph have their indices before they begin, and begin in another order."""
+    client = Scripted()
+    reporter = DocumentedReporter(client)  # type: ignore[arg-type]
+    encoder = Encoder(Redactor())
+    body = {"name": "f", "tags": {}, "tasks": [{"name": name} for name in "abc"]}
+    run_ = FlowRun(body, lambda record: None)
+    entries = [TaskRun(run_, index, extract, lambda *_: None, run_.started) for index in range(6)]
+    reporter.send(encoded(encoder, run_, entries[2]))
+    assert client.asked[-1][0] == "/api/runs/r/tasks/2/state"
+    # 3 is the first that the backend does not have, 5 would leave a gap before it
+    reporter.send(encoded(encoder, entries[5], entries[3]))
+    assert [path.split("/")[5] for path, _ in client.asked if "/tasks/" in path] == ["2", "3"]
+    told = json.loads(json.dumps(reporter.notes()))
+    reporter = DocumentedReporter(client)  # type: ignore[arg-type]
+    reporter.recall(told)  # another process goes on with the run
+    for entry in (entries[2], entries[3]):
+        entry.ended, entry.state = run_.started, TaskState.COMPLETED
+    reporter.send(encoded(encoder, entries[4], entries[0], entries[2], entries[3]))
+    for entry in (entries[4], entries[0]):
+        entry.ended, entry.state = run_.started, TaskState.COMPLETED
+    run_.task_count, run_.state = 5, TaskState.COMPLETED
+    reporter.send(encoded(encoder, entries[4], entries[0], run_))
+    ends = {
+        int(path.split("/")[5]): body
+        for path, body in client.asked
+        if "/tasks/" in path and body["state"] in ("COMPLETED", "FAILED")
+    }
+    assert {index: body["state"] for index, body in ends.items()} == {
+        0: "COMPLETED",
+        # Nobody told of it: were it left PENDING, the run would never end.
+        1: "FAILED",
+        2: "COMPLETED",
+        3: "COMPLETED",
+        4: "COMPLETED",
+    }
+    assert not ends[1]["crucialPass"]
+    assert client.asked[-1] == ("/api/runs/r/complete", {"taskCount": 5})
+
+
+# Attempts, graphs, and the states that it does not have
+
+
+def states_told(backend: DocumentedBackend, index: int) -> list[str]:
+    """The states that were told of a task, each once where it was told again."""
+    path = f"/tasks/{index}/state"
+    told = [request.body["state"] for request in backend.journal if request.path.endswith(path)]
+    return [state for state, _ in itertools.groupby(told)]
+
+
+def test_a_task_that_is_tried_again(backend: DocumentedBackend) -> None:
+    errors = [ValueError("first"), ValueError("second")]
+
+    @task(retries=2, delay=0.05, jitter=0)
+    def flaky() -> str:
+        # So that each state is told by itself.
+        assert get_session().flush(20)
+        if errors:
+            raise errors.pop(0)
+        return "done"
+
+    @flow
+    def retrying() -> str:
+        return flaky()
+
+    assert retrying() == "done"
+    delivered()
+    (run_,) = backend.runs
+    assert (run_.state, tasks(run_)) == ("COMPLETED", [("flaky", "COMPLETED")])
+    told = states_told(backend, 0)
+    assert told[0] == "RUNNING" and told[-1] == "COMPLETED"
+    assert set(told) <= {"RUNNING", "RETRYING", "COMPLETED"}
+    assert [line.split(" failed")[0] for line in lines(run_)] == [
+        "[Task Output] perfect: attempt 1 of 3",
+        "[Task Output] perfect: attempt 2 of 3",
+    ]
+
+
+def test_a_task_that_waits_for_its_next_attempt_is_retrying() -> None:
+    client = Scripted()
+    reporter = DocumentedReporter(client)  # type: ignore[arg-type]
+    encoder = Encoder(Redactor())
+    run_ = FlowRun({"name": "f", "tags": {}, "tasks": []}, lambda record: None)
+    entry = TaskRun(run_, 0, extract, lambda *_: None, run_.started)
+    reporter.send(encoded(encoder, run_, entry))
+    entry.retrying(ValueError("first"), "again")
+    reporter.send(encoded(encoder, entry))
+    reporter.tick()  # it is not at work: there is no progress to tell
+    entry.resumed()
+    reporter.send(encoded(encoder, entry))
+    reporter.tick()
+    entry.ended, entry.state = time.time(), TaskState.COMPLETED
+    reporter.send(encoded(encoder, entry))
+    told = [body for path, body in client.asked if "/tasks/0/" in path]
+    assert [body["state"] for body in told] == [
+        *("RUNNING", "RETRYING", "RUNNING", "RUNNING", "COMPLETED")
+    ]
+    assert told[1]["progress"] == 0 and told[1]["taskName"] == "extract"
+    assert "result" not in told[-1]
+
+
+def test_states_that_it_does_not_have(backend: DocumentedBackend) -> None:
+    @task(when=lambda value: value > 10)
+    def unwanted(value: int) -> None: ...
+
+    @task(cache=StateManager())
+    def reused(value: int) -> int:
+        return value
+
+    @task
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    @flow
+    def odd() -> None:
+        unwanted(1)
+        reused(1)
+        reused(1)
+        interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        odd()
+    delivered()
+    (run_,) = backend.runs
+    assert run_.state == "FAILED"
+    assert tasks(run_) == [
+        ("unwanted", "COMPLETED"),
+        ("reused", "COMPLETED"),
+        ("reused", "COMPLETED"),
+        ("interrupted", "FAILED"),
+    ]
+    notes = [
+        entry.result and (entry.result["passed"], entry.result["note"]) for entry in run_.tasks
+    ]
+    assert notes == [
+        (True, "skipped: not wanted: `when` says no"),
+        None,
+        (True, "result of an earlier run"),
+        (False, "cancelled: KeyboardInterrupt"),
+    ]
+
+
+def test_elements_and_submitted_tasks(backend: DocumentedBackend) -> None:
+    @task
+    def element(value: int) -> int:
+        return value
+
+    @flow
+    def wide() -> int:
+        return sum(element.map(range(40))) + element.submit(2).result()
+
+    assert wide() == 782
+    delivered()
+    (run_,) = backend.runs
+    assert (run_.state, run_.broken) == ("COMPLETED", False)
+    assert tasks(run_) == [("element", "COMPLETED")] * 41
+
+
+def graph_run(backend: DocumentedBackend, build: Callable[[Any], object], **options: Any) -> Run:
+    from perfect.core import Flow, ThreadExecutor
+
+    made = Flow("graph")
+    with made:
+        build(made)
+    made.run(executor=ThreadExecutor(4), **options)
+    delivered()
+    (run_,) = backend.runs
+    return run_
+
+
+def test_a_graph_whose_tasks_begin_in_another_order(backend: DocumentedBackend) -> None:
+    def build(made: Any) -> None:
+        last = made.add_task(
+            extract.copy(name="last")
+        )  # the lowest index, and nothing runs after it
+        for number in range(30):
+            made.add_edge(made.add_task(extract.copy(name=f"number {number}")), last)
+
+    run_ = graph_run(backend, build)
+    assert (run_.state, run_.broken) == ("COMPLETED", False)
+    assert tasks(run_) == [
+        ("last", "COMPLETED"),
+        *((f"number {number}", "COMPLETED") for number in range(30)),
+    ]
+    paths = [request.path for request in backend.journal if request.path.endswith("/state")]
+    assert not paths[0].endswith("/tasks/0/state")  # told as they began, not when `last` had
+
+
+def test_a_graph_that_fails(backend: DocumentedBackend) -> None:
+    def build(made: Any) -> None:
+        made.chain(
+            *(made.add_task(one) for one in (extract.copy(name="first"), bad, never.copy(name="x")))
+        )
+        made.add_edge(made.add_task(extract.copy(name="beside")), bad)
+
+    run_ = graph_run(backend, build)
+    assert (run_.state, run_.broken) == ("FAILED", False)
+    told = dict(tasks(run_))
+    assert (told["first"], told["beside"], told["bad"]) == ("COMPLETED", "COMPLETED", "FAILED")
+    assert told["x"] != "COMPLETED"  # it may come too late: the run has failed by then
+    (failed,) = [entry for entry in run_.tasks if entry.name == "bad"]
+    assert failed.result is not None and failed.result["note"] == "ValueError: broken"

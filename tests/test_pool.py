@@ -476,18 +476,18 @@ def test_a_thread_of_a_tasks_own_may_submit_while_the_pool_closes() -> None:
 
 
 def test_where_no_thread_is_to_be_had(runs: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoThread(threading.Thread):
-        def start(self) -> None:
-            raise RuntimeError("can't start new thread")
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(workers.threading, "Thread", NoThread)
+    monkeypatch.setattr(workers._Thread, "start", start)
 
     @flow
     def run() -> Any:
+        assert thread_of.submit().result() == threading.get_ident()
         return double.submit(1).result(), double.map(range(100))
 
     assert run() == (2, [2 * value for value in range(100)])
-    assert len(runs.run.tasks) == 101
+    assert len(runs.run.tasks) == 102
 
 
 def test_two_runs_at_once_have_their_own_threads(runs: Recorder) -> None:
@@ -692,6 +692,35 @@ def test_in_a_forked_child_a_task_is_called_at_once(runs: Recorder) -> None:
 
     assert run() == b"(4, [6, 8])"
     assert len(runs.run.tasks) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_may_leave_the_flow() -> None:
+    """The pool's threads are not in the child: it must not wait for them."""
+    script = """
+        import os
+        from perfect import configure, flow, task
+
+        configure(mock=True)
+
+        @task
+        def double(value):
+            return value * 2
+
+        @flow
+        def run():
+            double.submit(1).result()
+            return os.fork()
+
+        child = run()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            print("the child has left")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.returncode) == ("the child has left\n", 0), done.stderr
 
 
 # Tests of users

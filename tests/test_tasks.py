@@ -19,7 +19,8 @@ from perfect.errors import ConfigurationError
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.sdk import flow, get_registry, task
 from perfect.definitions import TaskDefinition, TaskResult, WorkflowRegistry
-from perfect.tasks import FlowDefinition, Task, tasks_of
+from perfect.flows import FlowDefinition, tasks_of
+from perfect.tasks import Task
 from tests.support import steps
 from tests.support.steps import MoreSteps, Steps, extract, load, look, ok, only_named
 

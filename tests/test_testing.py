@@ -17,6 +17,7 @@ import pytest
 from perfect.errors import NotFound, TaskStubbed
 from perfect.sdk import TaskResult, configure, flow, propagate, task
 from perfect.session import get_session
+from perfect.store import StateManager
 from perfect.testing import Recorder, mock, recorder
 
 
@@ -169,6 +170,24 @@ def test_attempts_reasons_and_elements_can_be_read(perfect_mock: Recorder) -> No
     with pytest.raises(TaskStubbed):
         run()
     assert perfect_mock.run.task("guarded").attempt == 3  # each of them is made to fail
+
+
+def test_a_stub_is_not_kept_for_reuse_nor_replaced_by_what_was(perfect_mock: Recorder) -> None:
+    @task(cache=StateManager())
+    def costly(value: int) -> int:
+        return value + 1
+
+    @flow
+    def run() -> int:
+        return costly(1)
+
+    perfect_mock.stub(costly, 7)
+    assert run() == 7
+    perfect_mock.clear()
+    assert run() == run() == 2  # in a real run nobody wants the stub's value
+    perfect_mock.stub(costly, 8)
+    assert run() == 8
+    assert costly(1) == 2
 
 
 def test_clear_forgets_runs_and_stubs(perfect_mock: Recorder) -> None:

@@ -124,7 +124,7 @@ assert_type(bare.submit(1), Future[float])
 assert_type(bare.submit(1).result(), float)
 assert_type(later.submit(1), Future[bytes])
 assert_type(later.submit(1).result(), bytes)
-everything.submit(bare.submit(1))  # type: ignore[arg-type]  # it works, but no signature says so
+assert_type(everything.submit(value=bare.submit(1)), Future[float])  # it stands for its result
 assert_type(bare.map([1, 2], unmapped("x")), list[float])
 assert_type(later.map(range(3)), list[bytes])
 assert_type(everything.map([1]), list[float])

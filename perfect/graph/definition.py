@@ -8,15 +8,12 @@ from typing import Any
 from perfect.context import current
 from perfect.errors import ConfigurationError
 from perfect.executor import FlowExecutor
+from perfect.flows import FlowDefinition
 from perfect.graph.graph import Graph
 from perfect.graph.parameter import Parameter
-from perfect.graph.runner import GraphRun
+from perfect.graph.runner import MOST_LISTED, GraphRun
 from perfect.jsonable import snapshot
 from perfect.schedules import CronSchedule
-from perfect.tasks import FlowDefinition
-
-# Tasks that are registered; those of a larger graph the backend learns as they run: it is no picture to look at.
-MOST_DRAWN = 2000
 
 
 class GraphDefinition(FlowDefinition):
@@ -45,7 +42,7 @@ class GraphDefinition(FlowDefinition):
         self.graph = graph
 
     def find_tasks(self) -> None:
-        nodes = self.graph.nodes if len(self.graph.nodes) <= MOST_DRAWN else []
+        nodes = self.graph.nodes if len(self.graph.nodes) <= MOST_LISTED else []
         self._tasks = [
             node.task.definition for node in nodes if not isinstance(node.task, Parameter)
         ]

@@ -24,7 +24,11 @@ from perfect.outcomes import Cancelled, Pending, Retrying, Running, State, Succe
 from perfect.signals import Terminated
 from perfect.tasks import Task
 
-__all__ = ["GraphRun", "handed_on"]
+__all__ = ["MOST_LISTED", "GraphRun", "handed_on"]
+
+# Nodes whose tasks are listed when the flow is registered, and numbered beforehand. Those of a larger graph
+# are numbered as they begin: a backend takes no index far beyond those that it knows (PROTOCOL part 4).
+MOST_LISTED = 2000
 
 
 class GraphRun:
@@ -80,7 +84,12 @@ class GraphRun:
         self._elements: dict[int, Elements] = {}  # of the mapped nodes that run, by index
         self._pool: Pool | None = None
         self._stopped: str | None = None  # why nothing more is begun
-        if tracker is not None:
+        self._numbers: list[int | None] | None = (
+            None  # that the nodes of a large graph were told by
+        )
+        if tracker is not None and len(self.states) > MOST_LISTED:
+            self._numbers = [None] * len(self.states)
+        elif tracker is not None:
             tracker.reserve(len(self.states) - self.plan.told.count(None))
 
     # --- the loop --------------------------------------------------------------------------
@@ -125,7 +134,7 @@ class GraphRun:
                 # The only thing there is to do may as well be done here: no thread has to wake up.
                 if alone or (pool.inline and not (under_way or ready or timers)):
                     self._here = work
-                    work.make()
+                    pool.make(work)
                     if work.error is not None and _interrupts(work.error):
                         raise work.error
                     self._ended(work)
@@ -184,7 +193,7 @@ class GraphRun:
             self._begin_elements(node, args, kwargs)
             return None
         work = self._work(node, args, kwargs)
-        work.index = self.plan.told[index]
+        work.index = self._number(index)
         if task.is_guarded:
             work.steps = attempts.course(
                 task, tuple(args), kwargs, work, self._ledger.subject(node)
@@ -198,8 +207,20 @@ class GraphRun:
             work.body = self._body_of(task)
         if self._tracker is not None:
             work.tracker = self._tracker
-            work.upstream = self.plan.told_upstream[node.index]
+            work.upstream = self._upstream(node.index)
         return work
+
+    def _number(self, index: int) -> int | None:
+        """What a node is told by; None: its number is still to be given."""
+        return self.plan.told[index] if self._numbers is None else None
+
+    def _upstream(self, index: int) -> tuple[int, ...]:
+        """What the nodes before one are told by; all of them have ended."""
+        numbers = self._numbers
+        if numbers is None:
+            return self.plan.told_upstream[index]
+        before = [numbers[early] for early in self.plan.upstream[index]]
+        return tuple([number for number in before if number is not None])
 
     def _refusal(self, node: Node) -> State | None:
         """What a node's trigger makes of the states before it: None lets it run."""
@@ -217,7 +238,7 @@ class GraphRun:
         index = node.index
         entry = None
         if self._tracker is not None:
-            entry = self._tracker.open(task, self.plan.told[index], self.plan.told_upstream[index])
+            entry = self._tracker.open(task, self._number(index), self._upstream(index))
         elements = self._elements[index] = Elements(node, self._ledger, entry)
         try:
             rows = elements.rows(args, kwargs)
@@ -288,6 +309,8 @@ class GraphRun:
         if self._tracker is not None:
             work.begin(begun=False)
             assert work.entry is not None
+            if self._numbers is not None and work.mapped is None:
+                self._numbers[work.node.index] = work.entry.index
             tell(self._tracker, work.entry, state)
         elements: Elements | None = work.mapped
         if elements is None:
@@ -311,9 +334,10 @@ class GraphRun:
             if entry is None:
                 index = node.index
                 entry = self._tracker.open(
-                    *(node.task, self.plan.told[index], self.plan.told_upstream[index]),
-                    begun=False,
+                    node.task, self._number(index), self._upstream(index), begun=False
                 )
+            if self._numbers is not None:
+                self._numbers[node.index] = entry.index
             tell(self._tracker, entry, state)
         self._settle(node, state)
 
@@ -368,7 +392,7 @@ class GraphRun:
         for work in list(self._under_way):
             if self.states[work.node.index] is None:
                 self._give_up(work, Running())
-        for node in self.plan.nodes:
+        for node in self.plan.order:
             if self.states[node.index] is None:
                 self._end(node, Cancelled(self._stopped or ""))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import perfect
 from perfect.core import Task, task
-from perfect.sdk import TaskResult, flow
+from perfect.sdk import Secret, TaskResult, flow
 
 log = logging.getLogger("steps")
 
@@ -363,3 +363,15 @@ def sleeps(seconds: float, x: Any = None) -> int:
 def tells_and_sleeps(x: Any = None) -> None:
     os.write(1, b"pid %d\n" % os.getpid())  # in one piece
     time.sleep(60)
+
+
+@task
+async def waits_for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+@task
+def tells_secret(word: str) -> None:
+    secret = Secret(word)
+    print("the word is", secret.get())
+    raise ValueError(f"not {secret.get()}")

@@ -123,7 +123,9 @@ def test_other_kinds_of_tasks(executor: Executor, run: Callable[..., State]) -> 
 
 def test_parameters(executor: Executor, run: Callable[..., State]) -> None:
     with Flow("parameters") as flow:
-        result: Any = steps.add(Parameter("x"), Parameter("y", default=5))
+        x: Any = Parameter("x")
+        y: Any = Parameter("y", default=5)
+        result = steps.add(x, y)
     assert run(flow, executor, x=2).result[result].result == 7
 
 
@@ -295,24 +297,28 @@ def test_the_terminal_shows_each_line_once(
         pytest.skip("needs a script of its own")
     script = Script(
         tmp_path / "shows.py",
-        f"""
+        """
         from perfect.core import *
-        from perfect.testing import mock
+        from perfect.testing import recorder
         from tests.graph import graph_steps as steps
 
         if __name__ == "__main__":
-            with Flow("shown") as flow:
+            with Flow("shown") as f:
                 steps.talks("me")
-            with mock():
-                state = flow.run(executor={under_test.code}) if {is_tracked} else \\
-                    FlowRunner(flow).run(executor={under_test.code})
+            runner = f if TRACKED else FlowRunner(f)
+            state = runner.run(executor=EXECUTOR)
             assert state.is_successful(), state
             print("\\nafter")
-        """,
+            said = [one.logs for one in recorder().runs]
+            lines = ["me begins", "steps: me warns", "me ends", "without a newline"]
+            assert said == ([lines] if TRACKED else []), said
+            assert "perfect-relay" not in [one.name for one in threading.enumerate()]
+        """.replace("TRACKED", str(is_tracked)).replace("EXECUTOR", under_test.code),
+        mock="1",
     )
     done = script.run()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n") == [*("me begins", "me ends", "without a newline", "after", "")]
+    assert done.stdout.split("\n") == ["me begins", "me ends", "without a newline", "after", ""]
     assert done.stderr == "me warns\n"
 
 

@@ -152,6 +152,10 @@ class Pool(ABC):
     def wait(self, timeout: float | None) -> Iterable[Work]:
         """The attempts that have ended; waits for one, up to `timeout` s (None: as long as it takes)."""
 
+    def make(self, work: Work) -> None:
+        """Make an attempt in this thread at once; only asked of an inline pool."""
+        work.make()
+
     def withdraw(self) -> Iterable[Work]:
         """Give back the attempts that have not begun: they are not to be made. Raises nothing."""
         return ()

@@ -46,6 +46,10 @@ LOOK_EVERY = 1.0  # s, at how many threads the cluster has
 LONELY_AFTER = 10.0  # s without any worker, until a line says so
 AHEAD = 6  # beyond two a thread: with fewer, small tasks wait for messages (measured)
 LARGE = 1_000_000  # bytes: above, Dask would advise against sending it with the task
+# What the cluster evaluates. Were it given the function itself, a worker without perfect could not read the
+# message, and would end; and so would the next one.
+CALL = f"__import__('importlib').import_module({__name__!r})._carry_out(*given)"
+CALL_HERE = CALL.replace("_carry_out", "_make_here")
 UNGUARDED = (
     "a worker process imports the script that starts it, and must not run its flows again: put what runs "
     'them under `if __name__ == "__main__":`'
@@ -322,7 +326,7 @@ class _Cluster(Pool):
             return
         # Processes of our own write to the terminal themselves.
         heard = work.tracker is not None or self._own is None
-        self._send(number, _carry_out, self._topic, number, heard, work.task.name, sent)
+        self._send(number, CALL, heard, work.task.name, sent)
 
     def _add(self, work: Work) -> int:
         self._number += 1
@@ -416,24 +420,24 @@ class _Cluster(Pool):
 
     # --- in the client's event loop ---------------------------------------------------------
 
-    def _send(self, number: int, function: Callable[..., Any], *args: Any) -> None:
+    def _send(self, number: int, code: str, *given: Any) -> None:
         call = self._calls[number]
         # The name comes first: Dask's dashboard groups by it, and its estimates are by it.
         key = f"{call.work.task.name}-{self._topic}-{number}"
-        call.fetching = self._in_loop(self._fetch(number, key, function, args))
+        call.fetching = self._in_loop(self._fetch(number, key, code, given))
 
     def _in_loop(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    async def _fetch(
-        self, number: int, key: str, function: Callable[..., Any], args: tuple[Any, ...]
-    ) -> None:
+    async def _fetch(self, number: int, key: str, code: str, given: tuple[Any, ...]) -> None:
         """Have an attempt made, and put what came of it."""
+        client = self._client
+        scope = {"given": (self._topic, number, *given)}
         try:
-            if self._client.status != "running":  # it would wait for another scheduler to come
+            if client.status != "running":  # it would wait for another scheduler to come
                 raise asyncio.CancelledError
-            with _large_is_well(args):
-                future = self._client.submit(function, *args, key=key, pure=False, retries=0)
+            with _large_is_well(given):
+                future = client.submit(eval, code, scope, key=key, pure=False, retries=0)
             try:
                 news = ("returned", number, await future)
             finally:
@@ -492,7 +496,7 @@ class _HereInThreads(_Cluster):
 
     def submit(self, work: Work) -> None:
         number = self._add(work)
-        self._send(number, _make_here, self._topic, number)
+        self._send(number, CALL_HERE)
 
     def make(self, number: int) -> None:
         call = self._calls.get(number)
@@ -521,12 +525,12 @@ def _make_here(topic: str, number: int) -> None:
 
 
 @contextmanager
-def _large_is_well(args: tuple[Any, ...]) -> Iterator[None]:
+def _large_is_well(given: tuple[Any, ...]) -> Iterator[None]:
     """Send large arguments with the task without being warned.
 
     Data that is put into the cluster beforehand ("scattered") is lost with the worker that holds it.
     """
-    if not args or not isinstance(args[-1], bytes) or len(args[-1]) < LARGE:
+    if not given or len(given[-1]) < LARGE:
         yield
         return
     import dask

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from perfect import session
-from perfect.context import Detached, current, forget_runs
+from perfect.context import Detached, current
 from perfect.errors import ConfigurationError, NotSendable, TaskTimeout
 from perfect.graph import remote
 from perfect.graph.executors.base import Executor, Pool, Work
@@ -410,7 +410,6 @@ def _work(conn: Connection) -> None:
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     current.set(None)
-    forget_runs()
     _watch_forks()
     _ends.add(conn)
     home = _Home(conn)

@@ -56,9 +56,12 @@ class _Threads(Pool):
             work = self._waiting.popleft()
         except IndexError:  # withdrawn
             return
+        self.make(work)
+        self._ended.put(work)
+
+    def make(self, work: Work) -> None:
         # A context can't be in two threads; what a task sets in its copy stays there.
         self._context.copy().run(work.make)
-        self._ended.put(work)
 
     def withdraw(self) -> Iterable[Work]:
         taken = []

@@ -10,10 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from perfect import attempts, options
+from perfect.attempts import first_argument
 from perfect.definitions import LONGEST_NAME, check_name, check_tags, check_text, get_registry
+from perfect.driving import drive
 from perfect.errors import ConfigurationError, GraphError
 from perfect.failures import state_after
 from perfect.graph import triggers
+from perfect.graph.arguments import accepts
 from perfect.graph.building import Building, not_building
 from perfect.graph.definition import (
     GraphDefinition,
@@ -437,15 +440,17 @@ class TaskRunner:
         self.task = task
 
     def run(self, /, *args: Any, **kwargs: Any) -> State:
-        """Call it with these arguments; the state that it ends in.
+        """Call it with these arguments, in this thread; the state that it ends in.
 
         Raises:
             GraphError: they don't fit what the task takes.
+            KeyboardInterrupt and the like.
         """
-        graph = Graph()
-        node = graph.use(self.task, args, kwargs)
+        task = self.task
+        accepts(task).check(task, len(args), kwargs)
+        steps = attempts.course(task, args, kwargs, attempts.UNTOLD, first_argument(args, kwargs))
         with not_building():
-            return GraphRun(graph).run()[node.index]
+            return drive(steps, task, task.body, args, kwargs)
 
 
 def _run_to_state(flow: Flow, graph_run: GraphRun, wanted: list[Node] | None) -> State:

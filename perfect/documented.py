@@ -162,7 +162,9 @@ class DocumentedReporter:
         if run.held:  # what was before them never came, and will not
             log.warning("perfect: %d tasks of run %s are not told", len(run.held), run.remote_id)
             run.held.clear()
-        for index in sorted(run.missing):  # a task that has not ended would keep the run from ending
+        for index in sorted(
+            run.missing
+        ):  # a task that has not ended would keep the run from ending
             self._tell(run, index, _lost())
         if state is not TaskState.COMPLETED and not run.crucial_failed:
             # Only a failed crucial task fails a run there.

@@ -44,7 +44,8 @@ LAYERS = """
     graph.graph
     graph.executors.base graph.drawing graph.building
     graph.remote graph.executors.local graph.executors.thread graph.narration graph.resuming
-    graph.executors.process graph.executors.dask
+    graph.executors.process graph.executors.dask_worker
+    graph.executors.dask
     graph.judging graph.telling graph.results
     graph.ledger
     graph.elements
@@ -84,7 +85,9 @@ ALLOWED_LATE = {
     ("options", "perfect.caching"),
     ("options", "perfect.store"),
     ("options", "perfect.settings"),
-    *(("graph.executors.dask", module) for module in ("dask", "distributed", "cloudpickle")),
+    *(("graph.executors.dask", module) for module in ("dask", "distributed")),
+    *(("graph.executors.dask_worker", module) for module in ("distributed", "cloudpickle")),
+    *(("graph.executors.dask_worker", module) for module in ("distributed", "cloudpickle")),
     ("flowkit", "perfect.graph.executors.process"),  # multiprocessing: 10 ms
     ("executor", "perfect.mapping"),
     ("executor", "perfect.pool"),

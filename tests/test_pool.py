@@ -629,6 +629,22 @@ def test_the_first_failure_of_a_map_ends_it(runs: Recorder) -> None:
     assert {str(entry.state) for entry in runs.run.tasks} == {"FAILED", "COMPLETED"}
 
 
+def test_a_map_within_a_thread_of_the_pool_ends_with_its_first_failure(runs: Recorder) -> None:
+    asked: list[int] = []
+
+    @task
+    def outer() -> None:
+        bad.map(asked.append(number) for number in range(10))
+
+    @flow
+    def run() -> None:
+        outer.submit().result()
+
+    with pytest.raises(ValueError, match="broken by None"):
+        run()
+    assert len(asked) == 1
+
+
 def test_a_source_that_fails_waits_for_what_was_begun(runs: Recorder) -> None:
     def source() -> Iterator[int]:
         yield 1

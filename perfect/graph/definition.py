@@ -11,7 +11,8 @@ from perfect.executor import FlowExecutor
 from perfect.flows import FlowDefinition
 from perfect.graph.graph import Graph
 from perfect.graph.parameter import Parameter
-from perfect.graph.runner import MOST_LISTED, GraphRun
+from perfect.graph.runner import GraphRun
+from perfect.graph.telling import MOST_LISTED
 from perfect.jsonable import snapshot
 from perfect.schedules import CronSchedule
 

@@ -19,7 +19,7 @@ def handed_on(state: State, task: Task[..., Any] | None = None) -> Any:
     a crucial one goes to those whose trigger lets them run.
 
     Args:
-        task: the finished one; a `TaskFailed` that it was raised by another gives None.
+        task: the finished one; a `TaskFailed` of another one, which it raised, gives None.
     """
     if isinstance(state, Failed):
         if state.map_states:

@@ -19,16 +19,12 @@ from perfect.graph.judging import handed_on, refused
 from perfect.graph.ledger import Ledger
 from perfect.graph.node import Node
 from perfect.graph.parameter import Parameter
-from perfect.graph.telling import tell
+from perfect.graph.telling import Numbers, tell
 from perfect.outcomes import Cancelled, Pending, Retrying, Running, State, Success
 from perfect.signals import Terminated
 from perfect.tasks import Task
 
-__all__ = ["MOST_LISTED", "GraphRun", "handed_on"]
-
-# Nodes whose tasks are listed when the flow is registered, and numbered beforehand. Those of a larger graph
-# are numbered as they begin: a backend takes no index far beyond those that it knows (PROTOCOL part 4).
-MOST_LISTED = 2000
+__all__ = ["GraphRun", "handed_on"]
 
 
 class GraphRun:
@@ -84,13 +80,9 @@ class GraphRun:
         self._elements: dict[int, Elements] = {}  # of the mapped nodes that run, by index
         self._pool: Pool | None = None
         self._stopped: str | None = None  # why nothing more is begun
-        self._numbers: list[int | None] | None = (
-            None  # that the nodes of a large graph were told by
-        )
-        if tracker is not None and len(self.states) > MOST_LISTED:
-            self._numbers = [None] * len(self.states)
-        elif tracker is not None:
-            tracker.reserve(len(self.states) - self.plan.told.count(None))
+        self._numbers = Numbers(self.plan)
+        if tracker is not None:
+            tracker.reserve(self._numbers.reserved)
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -193,7 +185,7 @@ class GraphRun:
             self._begin_elements(node, args, kwargs)
             return None
         work = self._work(node, args, kwargs)
-        work.index = self._number(index)
+        work.index = self._numbers.of(index)
         if task.is_guarded:
             work.steps = attempts.course(
                 task, tuple(args), kwargs, work, self._ledger.subject(node)
@@ -207,20 +199,8 @@ class GraphRun:
             work.body = self._body_of(task)
         if self._tracker is not None:
             work.tracker = self._tracker
-            work.upstream = self._upstream(node.index)
+            work.upstream = self._numbers.before(node.index)
         return work
-
-    def _number(self, index: int) -> int | None:
-        """What a node is told by; None: its number is still to be given."""
-        return self.plan.told[index] if self._numbers is None else None
-
-    def _upstream(self, index: int) -> tuple[int, ...]:
-        """What the nodes before one are told by; all of them have ended."""
-        numbers = self._numbers
-        if numbers is None:
-            return self.plan.told_upstream[index]
-        before = [numbers[early] for early in self.plan.upstream[index]]
-        return tuple([number for number in before if number is not None])
 
     def _refusal(self, node: Node) -> State | None:
         """What a node's trigger makes of the states before it: None lets it run."""
@@ -238,7 +218,7 @@ class GraphRun:
         index = node.index
         entry = None
         if self._tracker is not None:
-            entry = self._tracker.open(task, self._number(index), self._upstream(index))
+            entry = self._tracker.open(task, self._numbers.of(index), self._numbers.before(index))
         elements = self._elements[index] = Elements(node, self._ledger, entry)
         try:
             rows = elements.rows(args, kwargs)
@@ -309,8 +289,8 @@ class GraphRun:
         if self._tracker is not None:
             work.begin(begun=False)
             assert work.entry is not None
-            if self._numbers is not None and work.mapped is None:
-                self._numbers[work.node.index] = work.entry.index
+            if work.mapped is None:
+                self._numbers.note(work.node.index, work.entry.index)
             tell(self._tracker, work.entry, state)
         elements: Elements | None = work.mapped
         if elements is None:
@@ -332,12 +312,9 @@ class GraphRun:
         if self._tracker is not None and not isinstance(node.task, Parameter):
             entry = None if elements is None else elements.entry
             if entry is None:
-                index = node.index
-                entry = self._tracker.open(
-                    node.task, self._number(index), self._upstream(index), begun=False
-                )
-            if self._numbers is not None:
-                self._numbers[node.index] = entry.index
+                index, before = self._numbers.of(node.index), self._numbers.before(node.index)
+                entry = self._tracker.open(node.task, index, before, begun=False)
+            self._numbers.note(node.index, entry.index)
             tell(self._tracker, entry, state)
         self._settle(node, state)
 

@@ -10,6 +10,7 @@ import pytest
 
 from perfect.core import DaskExecutor, Executor, LocalDaskExecutor
 from perfect.core import LocalExecutor, ProcessExecutor, ThreadExecutor
+from tests.support.dask import shared_cluster
 
 
 class UnderTest(NamedTuple):
@@ -54,7 +55,7 @@ def spawned() -> Iterator[Executor]:
 @contextmanager
 def dask() -> Iterator[Executor]:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
-    yield DaskExecutor(n_workers=2)
+    yield DaskExecutor(shared_cluster())
 
 
 @contextmanager

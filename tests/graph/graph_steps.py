@@ -375,3 +375,25 @@ def tells_secret(word: str) -> None:
     secret = Secret(word)
     print("the word is", secret.get())
     raise ValueError(f"not {secret.get()}")
+
+
+@task
+def leaves_child(path: str) -> int:
+    """Leaves a child behind and dies; the next attempt tells the child's id."""
+    if os.path.exists(path):
+        return int(Path(path).read_text())
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    Path(path).write_text(str(child))
+    os._exit(3)
+
+
+@task
+def says_and_ends(begun: str, ended: str) -> str:
+    Path(begun).touch()
+    for number in range(5):
+        print("line", number)
+    Path(ended).touch()
+    return "in time"

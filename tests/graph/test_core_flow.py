@@ -111,15 +111,14 @@ def test_parameters_with_and_without_default() -> None:
 
 
 def test_a_parameter_may_be_subclassed_and_have_any_name(perfect_mock: Recorder) -> None:
-    class Upper(Parameter):
-        def value_from(self, given: Any) -> Any:
-            return super().value_from(given).upper()
+    class Special(Parameter):
+        pass
 
     with Flow("odd names") as flow:
-        result = same([Upper("executor"), Upper("my word", default="b")])
+        result = same([Special("executor"), Special("my word", default="b")])
 
     state = flow.run({"executor": "a"})
-    assert state.result[result].result == ["A", "B"]
+    assert state.result[result].result == ["a", "b"]
     assert len(perfect_mock.run.tasks) == 1
 
 
@@ -425,3 +424,32 @@ def test_a_large_graph_in_the_backend(backend: BackendProcess) -> None:
     (broken,) = [one for one in tasks if one["taskName"] == "breaks"]
     assert unrun["upstream"] == [broken["index"]]
     assert all(one["upstream"][0] < one["index"] for one in tasks if one["upstream"])
+
+
+def test_reasons_are_told(perfect_mock: Recorder, executor: Executor) -> None:
+    with Flow("reasons", executor=executor) as flow:
+        same.copy(when=lambda value: False)(same(1))
+        same.map([1, 2])
+    flow.run()
+
+    assert [record.reason for record in records()] == [
+        *(None, "not wanted: `when` says no", "over 2 elements", None, None)
+    ]
+
+
+def test_what_was_not_run_of_a_large_graph_is_told_after_what_it_waits_for(
+    perfect_mock: Recorder,
+) -> None:
+    @task
+    def interrupts() -> None:
+        raise KeyboardInterrupt
+
+    with Flow("large") as flow:
+        node = interrupts()
+        for _ in range(2100):
+            node = same(node)
+    with pytest.raises(KeyboardInterrupt):
+        flow.run()
+
+    told = [(record.index, record.upstream) for record in records()]
+    assert told == [(0, ()), *((index, (index - 1,)) for index in range(1, 2101))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ def run(flow: Flow, workers: int = 2, **options: Any) -> State:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
+    """Whether a process has ended; a zombie has, if no other thread of it is left."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
     except FileNotFoundError:
         return True
 
@@ -156,6 +158,78 @@ def test_a_worker_that_dies_while_it_is_idle_is_not_missed() -> None:
         state = flow.run(executor=ProcessExecutor(1))
         assert recorder.run.task("after").attempt == 1
     assert state.result[node].result in killed and state.result[after].result not in killed
+
+
+def kills(*told: Path) -> Any:
+    """A state handler that kills the worker of its task, and those whose ids stand in files."""
+
+    def handler(task: Any, old: State, new: State) -> None:
+        if new.is_successful():
+            for path in told:
+                poll_until(path.exists)
+            for pid in (new.result, *(int(path.read_text()) for path in told)):
+                os.kill(pid, signal.SIGKILL)
+                poll_until(lambda: is_gone(pid))
+            for path in told:
+                path.with_suffix(".gate").touch()
+
+    return handler
+
+
+def test_an_idle_worker_that_dies_beside_a_busy_one_is_replaced(tmp_path: Path) -> None:
+    gate = tmp_path / "busy.gate"
+    met = tmp_path / "met"
+    met.mkdir()
+
+    def kill_and_open(task: Any, old: State, new: State) -> None:
+        kills()(task, old, new)
+        if new.is_successful():
+            gate.touch()
+
+    with Flow("idle beside busy") as flow:
+        busy = steps.waits_for(str(gate), str(tmp_path / "busy"))
+        idle: Any = steps.pid.copy(state_handlers=[kill_and_open])()
+        for who in "ab":  # which takes two workers
+            node: Any = steps.meets.copy(name=who)(str(met), who, 1)
+            flow.set_dependencies(node, upstream_tasks=[busy, idle])
+    state = run(flow)
+    assert state.is_successful(), state
+
+
+def test_busy_and_idle_workers_that_die_at_once(tmp_path: Path) -> None:
+    told = tmp_path / "busy"
+    with Flow("all at once") as flow:
+        busy = steps.waits_for(str(told.with_suffix(".gate")), str(told))
+        idle: Any = steps.pid.copy(state_handlers=[kills(told)])()
+    state = run(flow)
+    assert state.is_successful(), state
+    assert state.result[busy].result != state.result[idle].result
+
+
+def test_a_lost_worker_is_noticed_while_its_child_lives_on(tmp_path: Path) -> None:
+    with Flow("orphan") as flow:
+        node = steps.leaves_child(str(tmp_path / "child"))
+    state = run(flow)
+    child = state.result[node].result
+    assert not is_gone(child)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_what_was_in_time_but_not_heard_in_time_counts(tmp_path: Path) -> None:
+    """Home is busy with a state handler while the time of a task runs out that has ended."""
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+
+    def keep_home_busy(task: Any, old: State, new: State) -> None:
+        if new.is_successful():
+            poll_until(ended.exists)
+            time.sleep(0.5)
+
+    with Flow("late") as flow:
+        quick = steps.says_and_ends.copy(timeout=0.5)(str(begun), str(ended))
+        steps.waits_for.copy(state_handlers=[keep_home_busy])(str(begun), str(tmp_path / "told"))
+    with mock():
+        state = flow.run(executor=ProcessExecutor(2))
+    assert state.result[quick].result == "in time"
 
 
 def test_at_its_timeout_a_task_is_killed_with_its_worker(tmp_path: Path) -> None:

@@ -672,6 +672,33 @@ def test_results_of_elements_are_let_go(executor: Executor) -> None:
     assert (seen, state.result[result].result) == ([0], 10)
 
 
+def test_what_has_ended_is_not_held_on_to_while_another_task_is_waited_for() -> None:
+    living: weakref.WeakSet[Large] = weakref.WeakSet()
+    made = threading.Event()
+
+    @task
+    def makes() -> Large:
+        large = Large(living)
+        made.set()
+        return large
+
+    @task
+    def watches() -> int:
+        made.wait(20)
+        deadline = time.monotonic() + 20
+        while len(living) and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.001)
+        return len(living)
+
+    with Flow("held") as flow:
+        result = watches()
+        same.copy(name="count")(plus.copy(name="uses")([makes()], []))
+
+    state = FlowRunner(flow).run(executor=ThreadExecutor(2), return_tasks=[result])
+    assert state.result[result].result == 0
+
+
 def test_what_nobody_waits_for_is_let_go_at_once(executor: Executor) -> None:
     living: weakref.WeakSet[Large] = weakref.WeakSet()
 
@@ -962,6 +989,41 @@ def test_fail_fast_gives_up_pauses_and_elements(executor: Executor) -> None:
     assert elements[-1].is_cancelled()
 
 
+class Changes(list[tuple[str, str]]):
+    """A state handler that keeps what it is told."""
+
+    def __call__(self, subject: Any, old: State, new: State) -> None:
+        self.append((old.type, new.type))
+
+
+def test_elements_that_wait_are_cancelled_with_what_they_had_come_to(executor: Executor) -> None:
+    told = Changes()
+
+    @task
+    def fails() -> None:
+        raise ValueError
+
+    @task(state_handlers=[told], retries=1, retry_delay=60)
+    def pauses(number: int) -> None:
+        raise ValueError
+
+    def build() -> None:
+        pauses.map([1, 2])
+        fails(upstream_tasks=[same(0)])
+
+    run = fail_fast(build, executor)
+    whole = run.states[0]
+
+    assert whole is not None and whole.is_cancelled()
+    assert whole.message == "2 of 2 elements cancelled: not started: 'fails' had failed"
+    assert sorted(told) == [
+        ("Pending", "Cancelled"),
+        *[("Pending", "Running")] * 2,
+        *[("Retrying", "Cancelled")] * 2,
+        *[("Running", "Retrying")] * 2,
+    ]
+
+
 def test_a_failure_that_is_not_crucial_stops_nothing() -> None:
     run = fail_fast(lambda: same(breaks.copy(crucial_pass=False)()), LocalExecutor())
     assert run.failure is None
@@ -1020,14 +1082,20 @@ def test_an_executor_that_breaks_fails_the_run_and_leaves_nothing_behind(
 
 def test_what_is_called_at_the_end_of_a_node_may_raise() -> None:
     graph = Graph()
-    graph.use(same, (1,), {})
-    graph.use(same, (2,), {})
+    for number in range(3):
+        graph.use(same, (number,), {})
 
     def settled(node: Any, state: State) -> None:
         raise OSError("disk full")
 
+    run = GraphRun(graph, executor=ThreadExecutor(2), settled=settled)
+
     with pytest.raises(OSError, match="disk full"):
-        GraphRun(graph, executor=ThreadExecutor(2), settled=settled).run()
+        run.run()
+    # The one at whose end it was raised, and those that had not ended.
+    assert sorted(state.type for state in run.states if state is not None) == [
+        *("Cancelled", "Cancelled", "Success")
+    ]
     assert own_threads() == []
 
 
@@ -1038,5 +1106,8 @@ def test_task_runner() -> None:
     flaky = failing(2)
     assert TaskRunner(flaky).run("x").result == "x"
     assert TaskRunner(breaks).run().is_failed()
+    picky = same.copy(when=lambda value: value > 1)
+    assert TaskRunner(picky).run(1).is_skipped()  # as called eagerly: the first argument is tested
+    assert TaskRunner(picky).run(value=2).result == 2
     with pytest.raises(GraphError, match="argument 'x' is missing"):
         TaskRunner(plus).run()

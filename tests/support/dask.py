@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.support.processes import free_port, poll_until
 
@@ -42,7 +45,8 @@ class DaskCluster:
         """Start a worker; does not wait for it."""
         worker = self._run(
             *("worker", self.address, "--nthreads", str(threads), "--no-nanny", "--no-dashboard"),
-            *("--host", "127.0.0.1", "--local-directory", str(self._folder), *options),
+            *("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"),
+            *("--local-directory", str(self._folder), *options),
         )
         self.workers.append(worker)
         return worker
@@ -74,3 +78,12 @@ def dask_cluster(folder: Path, workers: int = 0) -> Iterator[DaskCluster]:
         for _ in range(workers):
             cluster.add_worker()
         yield cluster
+
+
+@cache
+def shared_cluster() -> str:
+    """The address of a cluster with two workers, for all tests of this process that leave it as it is."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    folder = stack.enter_context(TemporaryDirectory(prefix="perfect-test-dask-"))
+    return stack.enter_context(dask_cluster(Path(folder), 2)).address

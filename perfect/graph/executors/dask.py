@@ -1,7 +1,7 @@
 """Tasks on a Dask cluster, through `dask.distributed` (the extra ``dask``).
 
 Each attempt is one Dask task, and its outcome comes home at once: a node that has finished is not computed
-again when a worker dies later. Workers and scheduler need perfect installed. A task goes by its name; one
+again when a worker dies later. Workers need perfect installed. A task goes by its name; one
 that a worker could not find so (of a script or notebook, a closure, a lambda) goes by value.
 
 Home hears through the scheduler's stream of events, which keeps the order: that an attempt begins, what it says,
@@ -17,26 +17,23 @@ import json
 import logging
 import multiprocessing
 import os
-import pickle
 import shutil
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from io import BytesIO
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
 from perfect.errors import ConfigurationError, MissingExtra, NotSendable, WorkerLost
 from perfect.graph import remote
+from perfect.graph.executors import dask_worker
 from perfect.graph.executors.base import Executor, Pool, Work
-from perfect.graph.remote import Errand, Outcome, Said
+from perfect.graph.remote import Said
 from perfect.records import new_id
-from perfect.tasks import Task
 from perfect.threads import spawn
 
 log = logging.getLogger("perfect")
@@ -48,14 +45,12 @@ AHEAD = 6  # beyond two a thread: with fewer, small tasks wait for messages (mea
 LARGE = 1_000_000  # bytes: above, Dask would advise against sending it with the task
 # What the cluster evaluates. Were it given the function itself, a worker without perfect could not read the
 # message, and would end; and so would the next one.
-CALL = f"__import__('importlib').import_module({__name__!r})._carry_out(*given)"
-CALL_HERE = CALL.replace("_carry_out", "_make_here")
+CALL = f"__import__('importlib').import_module({dask_worker.__name__!r}).carry_out(*given)"
+CALL_HERE = f"__import__('importlib').import_module({__name__!r}).make_here(*given)"
 UNGUARDED = (
     "a worker process imports the script that starts it, and must not run its flows again: put what runs "
     'them under `if __name__ == "__main__":`'
 )
-# What only the side that runs the graph uses of a task; it may hold locks and files.
-_AT_HOME = ("cache", "trigger", "state_handlers", "accepts")
 
 
 class DaskExecutor(Executor):
@@ -189,7 +184,7 @@ def _make(processes: bool, n_workers: int | None, threads: int | None, leave: Ex
     if processes:
         folder = tempfile.mkdtemp(prefix="perfect-dask-")
         leave.callback(shutil.rmtree, folder, ignore_errors=True)
-        options.update(local_directory=folder, preload=[__name__])
+        options.update(local_directory=folder, preload=[dask_worker.__name__])
     else:
         options["memory_limit"] = 0  # what else is in this process would count, too
     try:
@@ -215,13 +210,6 @@ def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def dask_setup(worker: Any) -> None:
-    """In a process of a cluster of ours, as it comes up: Ctrl+C is for the one that made it."""
-    if threading.current_thread() is threading.main_thread():
-        # A handler, because to ignore it would be inherited by what tasks start.
-        signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 _silence_lock = threading.Lock()
@@ -319,7 +307,7 @@ class _Cluster(Pool):
             self._news.put(("made", number, None))
             return
         try:
-            sent = _packed_errand(work)
+            sent = dask_worker.packed_errand(work)
         except NotSendable as error:
             work.error = error
             self._news.put(("made", number, None))
@@ -393,7 +381,8 @@ class _Cluster(Pool):
                 return
             call.give_up()
         elif what == "returned":
-            remote.take_home(work, _unpacked(work.task.name, said))
+            call.give_up()  # where it has come as an event, it need not be fetched
+            remote.take_home(work, dask_worker.unpacked(work.task.name, said))
         elif what == "raised":
             work.error = self._meaning(work.task.name, said)
         del self._calls[number]
@@ -478,7 +467,7 @@ class _Cluster(Pool):
         client.unsubscribe_topic(self._topic)
         if self._own is None:
             with suppress(Exception):  # it only takes up room there
-                await asyncio.wait_for(client.run_on_scheduler(_forget, self._topic), 1)
+                await asyncio.wait_for(client.run_on_scheduler(dask_worker.forget, self._topic), 1)
         elif hurried:
             workers = self._own.workers.values()  # nobody waits for what they are at
             await asyncio.gather(*map(self._ended, workers), return_exceptions=True)
@@ -498,7 +487,7 @@ class _HereInThreads(_Cluster):
         number = self._add(work)
         self._send(number, CALL_HERE)
 
-    def make(self, number: int) -> None:
+    def make_here(self, number: int) -> None:
         call = self._calls.get(number)
         if call is not None:  # else it was withdrawn
             call.worker = "this process"
@@ -518,10 +507,10 @@ class _HereInThreads(_Cluster):
 _here: dict[str, _HereInThreads] = {}
 
 
-def _make_here(topic: str, number: int) -> None:
+def make_here(topic: str, number: int) -> None:
     pool = _here.get(topic)
     if pool is not None:  # else it has been given up
-        pool.make(number)
+        pool.make_here(number)
 
 
 @contextmanager
@@ -537,124 +526,3 @@ def _large_is_well(given: tuple[Any, ...]) -> Iterator[None]:
 
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 60}):
         yield
-
-
-# --- on the worker ---------------------------------------------------------------------------
-
-
-def _carry_out(topic: str, number: int, heard: bool, name: str, sent: bytes) -> bytes:
-    """Make an attempt on a worker; what it is to do and what came of it are pickled.
-
-    Args:
-        heard: whether home wants to know what the task says.
-    """
-    worker = _distributed().get_worker()
-
-    def tell(what: str, said: str) -> None:
-        worker.log_event(topic, [number, what, said])
-
-    def send(said: list[Said]) -> None:
-        tell("said", json.dumps(said))  # as ASCII: a line may hold what UTF-8 can't
-
-    here = f"worker {worker.address}"
-    try:
-        errand: Errand = pickle.loads(sent)
-    except Exception as error:
-        problem = f"task {name!r} was sent to {here}, but can't be read there: {_said(error)}"
-        return _packed(remote.not_carried_out(name, problem, here))
-    begun = partial(tell, "begun", worker.address)
-    outcome = remote.carry_out(errand, send if heard else None, here, begun, _packed)
-    try:
-        return _packed(outcome)
-    except Exception as error:
-        kind = type(outcome.result).__name__
-        problem = f"the result of task {name!r} (a {kind}) can't be sent home: {_said(error)}"
-        failed = remote.not_carried_out(name, problem, here)
-        return _packed(failed._replace(said=outcome.said))
-
-
-def _forget(topic: str, dask_scheduler: Any) -> None:
-    """On the scheduler: drop the events that it keeps of a run that is over."""
-    dask_scheduler._broker._topics.pop(topic, None)
-
-
-# --- what travels ------------------------------------------------------------------------------
-
-
-def _packed_errand(work: Work) -> bytes:
-    """An attempt as bytes.
-
-    Raises:
-        NotSendable: something of it can't be pickled; it says what.
-    """
-    task = work.task
-    errand = Errand(task.name, None, None, task.func, work.args, work.kwargs, task.timeout)
-    if task.func is None or getattr(task, "__module__", None) != "__main__":
-        try:
-            errand = remote.errand_of(work)
-        except NotSendable:  # it goes by value
-            pass
-    try:
-        return _packed(errand)
-    except Exception as error:
-        culprit = "it"
-        for name, value in (*enumerate(work.args, 1), *work.kwargs.items()):
-            try:
-                _packed(value)
-            except Exception as reason:
-                kind = type(value).__name__
-                culprit, error = f"its argument {name!r} (a {kind})", reason
-                break
-        raise NotSendable(
-            task.name,
-            f"task {task.name!r} can't be sent to a worker: {culprit} can't be pickled: {_said(error)}; hand "
-            "over what it can be made from there (a path, an address), or run the task in threads",
-        ) from None
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _packed(value: Any) -> bytes:
-    """Pickled; by value what another process would not find by its name."""
-    try:
-        packed = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        if b"__main__" not in packed:
-            return packed
-    except Exception:
-        pass
-    import cloudpickle  # type: ignore[import-untyped]  # comes with Dask
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, Task) and value.func is not None and not _is_found(value):
-                facts = {name: fact for name, fact in vars(value).items() if name not in _AT_HOME}
-                return object.__new__, (type(value),), facts
-            return super().reducer_override(value)
-
-    target = BytesIO()
-    Pickler(target, pickle.HIGHEST_PROTOCOL).dump(value)
-    return target.getvalue()
-
-
-def _is_found(task: Task[..., Any]) -> bool:
-    """Whether a task stands where another process would look for it."""
-    if getattr(task, "__module__", None) == "__main__":
-        return False
-    try:
-        pickle.dumps(task)
-        return True
-    except Exception:
-        return False
-
-
-def _unpacked(task: str, outcome: bytes) -> Outcome:
-    try:
-        made: Outcome = pickle.loads(outcome)
-        return made
-    except Exception as error:
-        problem = (
-            f"the result of task {task!r} was sent home, but can't be read here: {_said(error)}"
-        )
-        return remote.not_carried_out(task, problem, "home")

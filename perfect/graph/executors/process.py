@@ -28,9 +28,7 @@ from perfect.graph import remote
 from perfect.graph.executors.base import Executor, Pool, Work
 from perfect.graph.executors.thread import checked_workers
 
-ENDING = (
-    10.0  # s that idle workers may take to end: one of them may have a session of its own to close
-)
+ENDING = 10.0  # s that idle workers may take to end: one may have a session of its own to close
 DYING = 1.0  # s between the end of a worker's pipe and its own
 
 # What a worker tells: one byte, and what belongs to it, pickled.
@@ -324,6 +322,8 @@ class _Processes(Pool):
 
     def _forget(self, worker: _Worker) -> tuple[int, memoryview | None]:
         """See a worker to its end: its exit code, and the outcome of its task if that was its last word."""
+        self._workers.remove(worker)
+        self._selector.unregister(worker.conn)
         code = worker.end(DYING)
         work, last = worker.work, None
         try:
@@ -336,8 +336,6 @@ class _Processes(Pool):
         except (EOFError, OSError):
             pass
         self._deadlines.pop(worker, None)
-        self._selector.unregister(worker.conn)
-        self._workers.remove(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         worker.hang_up()
@@ -362,9 +360,10 @@ def _outcome(worker: _Worker, work: Work, message: memoryview) -> remote.Outcome
 
 
 def _told(code: int) -> str:
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    known = [one.name for one in signal.Signals if one == -code]
+    return f"killed by {known[0] if known else f'signal {-code}'}"
 
 
 # --- there ------------------------------------------------------------------------------------
@@ -433,8 +432,8 @@ def _serve(home: _Home) -> bool:
     try:
         errand = pickle.loads(memoryview(message)[1:])
     except Exception as error:
-        home.tell(UNREADABLE, pickle.dumps(f"{type(error).__name__}: {error}"))
         home.busy = False
+        home.tell(UNREADABLE, pickle.dumps(f"{type(error).__name__}: {error}"))
         return True
     tell = message[0]
     del message
@@ -449,6 +448,7 @@ def _serve(home: _Home) -> bool:
             stream.flush()
         except (AttributeError, OSError, ValueError):  # none, gone or closed
             pass
-    home.tell(OUTCOME, remote.packed_outcome(errand, outcome))
-    home.busy = False
+    message = remote.packed_outcome(errand, outcome)
+    home.busy = False  # before it is told: home may hang up as soon as it knows
+    home.tell(OUTCOME, message)
     return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from perfect.core import Flow, Parameter, ThreadExecutor, task, triggers, unmapped
 
@@ -46,7 +45,7 @@ def remove(folder: str) -> str:
 
 
 with Flow("Hottest City", executor=ThreadExecutor(4), tags={"example": "graph"}) as flow:
-    cities: Any = Parameter("cities", default=list(HOTTEST))
+    cities = Parameter("cities", default=list(HOTTEST))
     folder = make_folder()
     records = download.map(cities, unmapped(folder))  # one task run for each city
     hottest = pick_hottest(cities, records)

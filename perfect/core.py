@@ -15,7 +15,7 @@ from perfect.definitions import LONGEST_NAME, check_name, check_tags, check_text
 from perfect.driving import drive
 from perfect.errors import ConfigurationError, GraphError
 from perfect.failures import state_after
-from perfect.graph import triggers
+from perfect.graph import parameter, triggers
 from perfect.graph.arguments import accepts
 from perfect.graph.building import Building, not_building
 from perfect.graph.definition import (
@@ -30,7 +30,6 @@ from perfect.graph.executors.local import LocalExecutor
 from perfect.graph.executors.thread import ThreadExecutor
 from perfect.graph.graph import Edge, Graph
 from perfect.graph.node import Node, each
-from perfect.graph.parameter import Parameter
 from perfect.graph.results import Results
 from perfect.graph.runner import GraphRun
 from perfect.mapping import unmapped
@@ -55,9 +54,16 @@ from perfect.states import TaskState
 from perfect.tasks import Task, task
 
 if TYPE_CHECKING:
+
+    def Parameter(name: str, default: Any = ..., required: bool | None = None) -> Any:
+        """Stands for a value of any type: as an argument, for whatever the task's parameter wants."""
+
     from perfect.executor import FlowExecutor
     from perfect.graph.executors.dask import DaskExecutor, LocalDaskExecutor
     from perfect.graph.executors.process import ProcessExecutor
+
+else:
+    Parameter = parameter.Parameter
 
 # Loaded when they are asked for: multiprocessing takes 10 ms, Dask is an extra.
 _LATE = {
@@ -271,7 +277,7 @@ class Flow:
         """Who waits for whom, and for what."""
         return list(self.graph.edges())
 
-    def parameters(self) -> dict[str, Parameter]:
+    def parameters(self) -> dict[str, parameter.Parameter]:
         """Its parameters, by name."""
         return parameters_of(self.graph)
 
@@ -314,7 +320,10 @@ class Flow:
         self.graph.plan()
         seen: dict[str, Node] = {}
         for node in self.graph.nodes:
-            if isinstance(node.task, Parameter) and seen.setdefault(node.name, node) is not node:
+            if (
+                isinstance(node.task, parameter.Parameter)
+                and seen.setdefault(node.name, node) is not node
+            ):
                 raise GraphError(
                     "parameters", node.name, "two parameters of the flow have this name"
                 )

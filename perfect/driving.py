@@ -13,8 +13,16 @@ from perfect.attempts import UNTOLD, Course, course, first_argument
 from perfect.errors import TaskFailed, TaskTimeout
 from perfect.outcomes import State
 from perfect.tasks import Task
+from perfect.workers import LONGEST_WAIT, wait_for
 
 log = logging.getLogger("perfect")
+
+
+def rest(seconds: float) -> None:
+    """Wait so long, or until Ctrl+C."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LONGEST_WAIT))
 
 
 def call(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -97,7 +105,7 @@ def drive(
                 if pause is None:
                     result = perform(task, body, args, kwargs)
                 else:
-                    time.sleep(pause)
+                    rest(pause)
             except BaseException as error:
                 pause = steps.throw(error)
             else:
@@ -250,7 +258,7 @@ def _beside(
 
     thread = threading.Thread(target=work, name=thread_name, daemon=True)
     thread.start()
-    if not ended.wait(seconds):
+    if not wait_for(ended, seconds):
         return False, None
     thread.join()
     if results:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar, copy_context
 from typing import Any
 
 from perfect.driving import to_its_end
 from perfect.mapping import Row
 from perfect.tasks import Task
-from perfect.workers import MOST_THREADS, Workers
+from perfect.workers import LONGEST_WAIT, MOST_THREADS, Workers
 
 AHEAD = 4 * MOST_THREADS  # elements of a map that are under way: its arguments may be a generator
 
@@ -72,14 +72,13 @@ class FlowPool:
             for index, (args, kwargs) in enumerate(rows):
                 futures.append(self.submit(call(index), args, kwargs))
                 if index >= AHEAD:
-                    futures[index - AHEAD].result()  # also: no further ones after a failure
-            return [future.result() for future in futures]
+                    result_of(futures[index - AHEAD])  # also: no further ones after a failure
+            return [result_of(future) for future in futures]
         except Exception:
             for future in futures:
                 future.cancel()
             for future in futures:
-                if not future.cancelled():
-                    future.exception()
+                _wait(future)
             raise
 
     def close(self, *, cancel: bool, wait: bool = True) -> None:
@@ -131,9 +130,23 @@ def done_at_once(
     return future
 
 
+def result_of(future: Future[Any]) -> Any:
+    """What a future comes to; Ctrl+C ends the wait for it."""
+    _wait(future)
+    return future.result()
+
+
+def _wait(future: Future[Any]) -> None:
+    while not future.done():
+        try:
+            future.exception(LONGEST_WAIT)
+        except (TimeoutError, CancelledError):
+            pass
+
+
 def awaited(value: Any) -> Any:
     """The result of a future, and anything else as it is."""
-    return value.result() if isinstance(value, Future) else value
+    return result_of(value) if isinstance(value, Future) else value
 
 
 def _made(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

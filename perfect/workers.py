@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
 MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)  # as concurrent.futures has it
 
 Job = Callable[[], object]  # raises nothing
+
+# s that a wait may last at a time. A signal that comes just before one begins does not break it off, it is
+# heard after it: Ctrl+C would have to be pressed twice.
+LONGEST_WAIT = 1.0
+
+
+def wait_for(event: threading.Event, seconds: float | None = None) -> bool:
+    """Wait for an event, so long at most, or until Ctrl+C; whether it has come."""
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    while True:
+        left = until - time.monotonic()
+        if event.wait(max(0.0, min(left, LONGEST_WAIT))):
+            return True
+        if left <= LONGEST_WAIT:
+            return False
 
 
 class Workers:
@@ -56,7 +73,7 @@ class Workers:
                 if thread.is_alive():  # not in a forked child, where there is no such thread
                     # Before join(): a thread at which that is broken off (Ctrl+C) passes for ended from
                     # then on, though it still runs (CPython 3.11).
-                    thread.ended.wait()
+                    wait_for(thread.ended)
                     thread.join()
 
 

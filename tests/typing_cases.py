@@ -254,3 +254,13 @@ def registered(made: Flow[..., Any], step: Task[..., Any]) -> None: ...
 
 registered(plain, bare)
 registered(bare, plain)  # type: ignore[arg-type]
+
+
+def of_a_graph() -> None:
+    """A parameter goes wherever a value goes; `perfect.core.Parameter` says Any to type checkers."""
+    from perfect.core import Flow as GraphFlow
+    from perfect.core import Parameter, State
+
+    with GraphFlow("typed") as graph:
+        assert_type(bare(Parameter("a", default=1)), float)
+    assert_type(graph.run(parameters={"a": 2}), State)

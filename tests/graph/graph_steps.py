@@ -120,6 +120,18 @@ class HoldsLock(Exception):
         self.lock = threading.Lock()
 
 
+class ExplodesError(Exception):
+    """One that can be pickled, but not be read again."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _explode, ()
+
+
+@task
+def raises_exploding() -> None:
+    raise ExplodesError("at home")
+
+
 @task
 def raises_odd() -> None:
     raise OddError(1, 2)

@@ -155,7 +155,7 @@ def test_an_error_comes_home_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "kind"), [(steps.raises_odd, "OddError"), (steps.raises_lock, "HoldsLock")]
+    ("one", "kind"), [(steps.raises_exploding, "ExplodesError"), (steps.raises_lock, "HoldsLock")]
 )
 def test_an_error_that_can_not_travel(one: Task[..., Any], kind: str) -> None:
     work = work_of(one)

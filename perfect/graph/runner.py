@@ -23,6 +23,7 @@ from perfect.graph.telling import Numbers, tell
 from perfect.outcomes import Cancelled, Pending, Retrying, Running, State, Success
 from perfect.signals import Terminated
 from perfect.tasks import Task
+from perfect.workers import LONGEST_WAIT
 
 __all__ = ["GraphRun", "handed_on"]
 
@@ -136,7 +137,7 @@ class GraphRun:
                     pool.submit(work)
             next_one = work = None  # what has ended is not held on to while others are waited for
             if under_way:
-                for work in pool.wait(self._time_left() if timers else None):
+                for work in pool.wait(self._time_left()):
                     under_way.discard(work)
                     self._ended(work)
                 work = None
@@ -148,8 +149,10 @@ class GraphRun:
                 self._wake()
 
     def _time_left(self) -> float:
-        """s until the next pause is over."""
-        return max(0.0, self._timers[0][0] - time.monotonic())
+        """s to wait at most: until the next pause is over, and no longer than a signal may go unheard."""
+        if not self._timers:
+            return LONGEST_WAIT
+        return min(LONGEST_WAIT, max(0.0, self._timers[0][0] - time.monotonic()))
 
     def _wake(self) -> None:
         """Make the attempts ready whose pauses are over; they come before what has not begun."""
@@ -187,9 +190,11 @@ class GraphRun:
         work = self._work(node, args, kwargs)
         work.index = self._numbers.of(index)
         if task.is_guarded:
-            work.steps = attempts.course(
-                task, tuple(args), kwargs, work, self._ledger.subject(node)
-            )
+            subject = self._ledger.subject(node)
+            own = (
+                work.body is task.body
+            )  # what a test put in its place is neither kept nor looked up
+            work.steps = attempts.course(task, tuple(args), kwargs, work, subject, reuse=own)
         return self._next(work)
 
     def _work(self, node: Node, args: Any, kwargs: dict[str, Any]) -> Work:
@@ -235,7 +240,9 @@ class GraphRun:
                 self._conclude(work, attempts.changed(task, Pending(), refusal))
                 continue
             if task.is_guarded:
-                work.steps = attempts.course(task, *row, work, elements.subject(position, row))
+                own = work.body is task.body
+                subject = elements.subject(position, row)
+                work.steps = attempts.course(task, *row, work, subject, reuse=own)
             if self._stopped is None:
                 self._ready.append(work)
             else:  # by an element that was refused

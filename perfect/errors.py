@@ -11,6 +11,7 @@ PerfectError
 │   ├── TaskTimeout (TimeoutError)    it took longer than its timeout: .seconds
 │   ├── TriggerNotMet                 what its trigger asks of the tasks before it did not come about
 │   ├── WorkerLost                    the process that worked at it is gone: .worker
+│   ├── RemoteError                   it raised in another process, and the exception itself can't travel: .told
 │   ├── NotSendable                   it, its arguments or its result can't go to another process
 │   └── TaskStubbed                   perfect.testing made it fail
 ├── FlowkitError                      what perfect.flowkit raises
@@ -18,6 +19,7 @@ PerfectError
 │   ├── DAGCycleError (CycleError)    its tasks wait for each other: .cycle
 │   └── TaskNotFoundError (NotFound)  no task of that name
 ├── Uncacheable                       a call or a result can't be kept for reuse
+├── StorageError                      the file of a StateManager can't be read or written: .path, .reason
 ├── NotFound (LookupError)            no flow, run or file of that name: .kind, .name
 └── BackendError                      the backend did not do what was asked
     ├── BackendUnreachable            no answer: refused, timed out, broken off
@@ -166,6 +168,18 @@ class WorkerLost(TaskError):
         self.worker = worker
 
 
+class RemoteError(TaskError):
+    """What a task raised in another process, where the exception itself can't travel.
+
+    Attributes:
+        told: ``{"type", "message", "traceback"}`` of it.
+    """
+
+    def __init__(self, task: str, told: dict[str, Any]) -> None:
+        super().__init__(task, f"{told['type']}: {told['message']}")
+        self.told = told
+
+
 class NotSendable(TaskError):
     """A task, its arguments or its result can't go to another process."""
 
@@ -176,6 +190,20 @@ class TaskStubbed(TaskError):
 
 class Uncacheable(PerfectError):
     """A call has no stable key, or its result can't be kept: nothing is reused."""
+
+
+class StorageError(PerfectError):
+    """The file of a `StateManager` can't be read or written.
+
+    Attributes:
+        path: the file.
+        reason: what the system said.
+    """
+
+    def __init__(self, path: str, verb: str, error: OSError) -> None:
+        self.path = path
+        self.reason = error.strerror or str(error)
+        super().__init__(f"{path} can't be {verb}: {self.reason}")
 
 
 class NotFound(PerfectError, LookupError):
@@ -263,6 +291,7 @@ def _rebuilt(
     kind: type[PerfectError], args: tuple[Any, ...], facts: dict[str, Any]
 ) -> PerfectError:
     error = kind.__new__(kind, *args)
+    error.args = args  # an OSError's __new__ leaves them to an __init__ that is not called here
     error.__dict__.update(facts)
     return error
 

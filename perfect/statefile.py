@@ -21,27 +21,13 @@ from contextlib import contextmanager, suppress
 from time import time_ns
 from typing import Any, NamedTuple
 
-from perfect.errors import ConfigurationError, PerfectError
+from perfect.errors import ConfigurationError, StorageError
 
 log = logging.getLogger("perfect")
 
 VERSION = 1
 
 dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-
-class StorageError(PerfectError):
-    """The file of a `StateManager` can't be read or written.
-
-    Attributes:
-        path: the file.
-        reason: what the system said.
-    """
-
-    def __init__(self, path: str, verb: str, error: OSError) -> None:
-        self.path = path
-        self.reason = error.strerror or str(error)
-        super().__init__(f"{path} can't be {verb}: {self.reason}")
 
 
 class _Damaged(Exception):

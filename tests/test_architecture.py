@@ -256,7 +256,7 @@ def test_the_public_names_are_pinned() -> None:
     assert set(perfect.__all__) == set("""
         BackendError BackendRefused BackendUnreachable ConfigurationError CronSchedule CycleError
         Flow FlowDefinition GraphError IntervalSchedule LogCapture MissingExtra NotFound NotSendable
-        PerfectError Progress ScheduleError Secret StateManager Task TaskCache TaskDefinition
+        PerfectError Progress RemoteError ScheduleError Secret StateManager StorageError Task TaskCache TaskDefinition
         TaskError TaskFailed TaskResult TaskState TaskTimeout TriggerNotMet Uncacheable WorkerLost
         WorkflowRegistry __version__ configure connect flow get_registry listen progress propagate
         run task unmapped watch_progress

@@ -35,7 +35,7 @@ import perfect
 from perfect.caching import TaskCache
 from perfect.canonical import canonical
 from perfect.errors import ConfigurationError, PerfectError, Uncacheable
-from perfect.statefile import StorageError
+from perfect.errors import StorageError
 from perfect.store import StateManager
 
 HERE = str(Path(perfect.__file__).parents[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 
 import pytest
 
@@ -14,13 +15,26 @@ from perfect.errors import (
     BackendRefused,
     BackendUnreachable,
     ConfigurationError,
+    CycleError,
+    DAGCycleError,
+    FlowkitError,
+    GraphError,
     MissingExtra,
     NotFound,
+    NotSendable,
     PerfectError,
+    RemoteError,
     ScheduleError,
+    StorageError,
     TaskError,
+    TaskExecutionError,
     TaskFailed,
+    TaskNotFoundError,
     TaskStubbed,
+    TaskTimeout,
+    TriggerNotMet,
+    Uncacheable,
+    WorkerLost,
 )
 from perfect.states import TERMINAL, TaskState
 from perfect.definitions import TaskResult
@@ -30,9 +44,22 @@ EXAMPLES: list[PerfectError] = [
     ConfigurationError("name", "", "is empty"),
     ScheduleError("60 * * * *", "minute", "60 is outside 0-59"),
     MissingExtra("server", "perfect server"),
+    GraphError("x", 3, "task 'load': argument 'x' is missing"),
+    CycleError(["a", "b", "a"]),
     TaskError("load", "did not load"),
     TaskFailed("load", TaskResult(False, "no rows")),
+    TaskTimeout("load", 2.5),
+    TriggerNotMet("load", "not run: 'extract' before it failed"),
+    WorkerLost("load", "process 7"),
+    RemoteError("load", {"type": "OddError", "message": "7", "traceback": "…"}),
+    NotSendable("load", "it is a lambda"),
     TaskStubbed("load", "made to fail"),
+    FlowkitError("'etl' has no tasks"),
+    TaskExecutionError("load", KeyError("region")),
+    DAGCycleError(["a", "b", "a"]),
+    TaskNotFoundError("load", "there are: none"),
+    Uncacheable("an argument is an open file"),
+    StorageError("state.json", "written", OSError(28, "No space left on device")),
     NotFound("flow", "etl", "registered: none"),
     BackendError("said no"),
     BackendUnreachable("refused"),
@@ -51,7 +78,10 @@ def test_every_error_has_an_example_and_one_root() -> None:
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    drawn = [line.strip("│├└─ ").split("  ")[0] for line in (errors.__doc__ or "").splitlines()[2:]]
+    drawn = [
+        re.split(" {2,}", line.strip("│├└─ "))[0]
+        for line in (errors.__doc__ or "").splitlines()[2:]
+    ]
     named = [line.split(" (")[0] for line in drawn if line]
     assert sorted(named) == sorted(type(example).__name__ for example in EXAMPLES)
 

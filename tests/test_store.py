@@ -32,7 +32,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import perfect
 from perfect import statefile
 from perfect.errors import ConfigurationError, PerfectError
-from perfect.statefile import StorageError
+from perfect.errors import StorageError
 from perfect.store import StateManager
 
 HERE = str(Path(perfect.__file__).parents[1])
@@ -824,7 +824,7 @@ def test_a_full_disk_leaves_no_half_file(path: Path) -> None:
     state.set("a", 1)
     script = f"""
         import resource, signal
-        from perfect.statefile import StorageError
+        from perfect.errors import StorageError
         from perfect.store import StateManager
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write fails as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from perfect import capture
 from perfect.context import PLAIN, Scope, current, enter_run, leave_run
 from perfect.driving import perform
-from perfect.errors import NotSendable, TaskError, WorkerLost
+from perfect.errors import NotSendable, RemoteError, WorkerLost
 from perfect.failures import describe
 from perfect.graph.executors.base import Work
 from perfect.records import RETRYING, LogLine
@@ -93,18 +93,6 @@ class Outcome(NamedTuple):
     began: float
     ended: float
     worker: str
-
-
-class RemoteError(TaskError):
-    """What a task raised in another process, where the exception itself can't travel.
-
-    Attributes:
-        told: ``{"type", "message", "traceback"}`` of it.
-    """
-
-    def __init__(self, task: str, told: dict[str, Any]) -> None:
-        super().__init__(task, f"{told['type']}: {told['message']}")
-        self.told = told
 
 
 # --- at home, before ------------------------------------------------------------------------

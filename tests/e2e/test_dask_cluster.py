@@ -76,6 +76,9 @@ def test_a_worker_is_killed_in_the_middle_of_a_graph(
             poll_until(lambda: process.poll() is not None or any(seen.iterdir()), 60)
             assert process.poll() is None, process.communicate()
             (killed,) = [int(path.name) for path in seen.iterdir()]
+            # It is told that the worker is at it: what dies before that was never seen to begin.
+            going = backend.wait_for_run(lambda run: run["clientId"] == "dask")
+            poll_until(lambda: f"node {MIDWAY}" in backend.lines(going["id"]), 30)
             assert killed in [worker.pid for worker in cluster.workers]
             os.kill(killed, signal.SIGKILL)
             await_line(process, "all well")

@@ -19,7 +19,8 @@ from perfect.errors import NotSendable, TaskTimeout, WorkerLost
 from perfect.failures import describe
 from perfect.graph import remote
 from perfect.graph.executors.base import Work
-from perfect.graph.remote import BURST, Outcome, RemoteError, RemoteScope, Said
+from perfect.errors import RemoteError
+from perfect.graph.remote import BURST, Outcome, RemoteScope, Said
 from perfect.records import LogLine, TaskRun
 from perfect.redaction import MASK, Secret
 from perfect.sdk import flow

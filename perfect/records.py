@@ -223,7 +223,7 @@ class TaskRun(Scope):
         if self.partials:
             self.flush_lines()
         token = current.set(self)  # so that the line stands in the task's log
-        log.warning("%s: %s: %s", reason, told["type"], told["message"])
+        log.warning("task %r: %s: %s: %s", self.task.name, reason, told["type"], told["message"])
         current.reset(token)
         self.note_attempt(told, reason)
         self.error = told

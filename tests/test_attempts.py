@@ -117,7 +117,7 @@ def test_the_run_tells_each_attempt(runs: Recorder, pauses: list[float]) -> None
     ]
     assert all(before <= one["started"] <= one["ended"] for one in entry.attempts)
     assert "line" in entry.attempts[0]["error"]["traceback"]
-    assert [line.removeprefix("perfect: ").split(":")[0] for line in entry.logs] == [
+    assert [line.removeprefix("perfect: ").split(": ")[1] for line in entry.logs] == [
         "attempt 1 of 3 failed, the next follows in 600 s",
         "attempt 2 of 3 failed, the next follows in 600 s",
     ]

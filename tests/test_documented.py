@@ -781,8 +781,8 @@ def test_a_task_that_is_tried_again(backend: DocumentedBackend) -> None:
     assert told[0] == "RUNNING" and told[-1] == "COMPLETED"
     assert set(told) <= {"RUNNING", "RETRYING", "COMPLETED"}
     assert [line.split(" failed")[0] for line in lines(run_)] == [
-        "[Task Output] perfect: attempt 1 of 3",
-        "[Task Output] perfect: attempt 2 of 3",
+        "[Task Output] perfect: task 'flaky': attempt 1 of 3",
+        "[Task Output] perfect: task 'flaky': attempt 2 of 3",
     ]
 
 

@@ -340,7 +340,7 @@ def test_what_a_script_defines_goes_by_value(
     if not own:
         cluster.add_worker()
     done = Script(tmp_path / "notebook.py", text).run()
-    retried = "attempt 1 of 2 failed, the next follows in 0 s: Boom: boom 9\n"
+    retried = "task 'booms': attempt 1 of 2 failed, the next follows in 0 s: Boom: boom 9\n"
     assert (done.returncode, done.stderr) == (0, retried)
     assert done.stdout.splitlines()[-1] == "all well"
 

@@ -179,6 +179,8 @@ class FlowExecutor:
             # In a thread nobody joined, a generator nobody finished, or too deep in a recursion.
             entry.reason = "interrupted" if interrupted else "still running when the flow ended"
             self.close(entry, state if interrupted else FAILED)
+            if entry.task.crucial_pass and self.failure is None:
+                self.failure = f"crucial task {entry.task.name!r} was {entry.reason}"
         run.task_count = next(self._indices)
         if error is not None:
             run.error = describe(error)

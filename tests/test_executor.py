@@ -1015,3 +1015,31 @@ def test_time_is_measured_between_begin_and_end(runs: Recorder) -> None:
     step = task(name="step")(lambda: time.sleep(0.02))
     flow(name="f")(lambda: step())()
     assert runs.run.tasks[0].duration >= 0.02
+
+
+@pytest.mark.parametrize(("crucial", "state"), [(True, "FAILED"), (False, "COMPLETED")])
+def test_a_task_that_outlives_its_flow_fails_it_if_it_is_crucial(
+    runs: Recorder, crucial: bool, state: str
+) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    @task(crucial_pass=crucial)
+    def stays() -> None:
+        begun.set()
+        let_go.wait(30)
+
+    thread = threading.Thread(target=stays)
+
+    @flow
+    def leaves() -> str:
+        thread.start()
+        assert begun.wait(30)
+        return "gone"
+
+    assert leaves() == "gone"
+    let_go.set()
+    thread.join()
+    assert runs.run.state == state
+    assert runs.run.tasks[0].state == "FAILED"
+    if crucial:
+        assert runs.run.reason == "crucial task 'stays' was still running when the flow ended"

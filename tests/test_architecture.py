@@ -37,13 +37,15 @@ LAYERS = """
     delivery
     heart listener
     session
+    calls
     executor
     running
     graph graph.executors graph.node graph.parameter graph.triggers
     graph.arguments
-    graph.graph
+    graph.graph graph.injection
     graph.executors.base graph.drawing graph.building
     graph.remote graph.executors.local graph.executors.thread graph.narration graph.resuming
+    graph.away
     graph.executors.process graph.executors.dask_worker
     graph.executors.dask
     graph.judging graph.telling graph.results
@@ -51,6 +53,7 @@ LAYERS = """
     graph.elements
     graph.runner
     graph.definition
+    graph.blueprint
     sdk core flowkit
     testing loading show
     demo
@@ -89,8 +92,8 @@ ALLOWED_LATE = {
     *(("graph.executors.dask_worker", module) for module in ("distributed", "cloudpickle")),
     *(("graph.executors.dask_worker", module) for module in ("distributed", "cloudpickle")),
     ("flowkit", "perfect.graph.executors.process"),  # multiprocessing: 10 ms
-    ("executor", "perfect.mapping"),
-    ("executor", "perfect.pool"),
+    ("calls", "perfect.mapping"),
+    ("calls", "perfect.pool"),
     ("cli", "perfect.demo"),
     ("cli", "perfect.server.serve"),  # an extra
 }

@@ -10,7 +10,6 @@ from perfect.context import PLAIN, Caller, Scope, current, find_scope
 from perfect.errors import GraphError
 from perfect.graph.arguments import accepts
 from perfect.graph.graph import Graph
-from perfect.graph.node import Node
 from perfect.tasks import Task
 
 

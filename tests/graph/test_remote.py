@@ -15,12 +15,12 @@ import pytest
 from perfect import capture
 from perfect.context import current
 from perfect.core import Task, task
-from perfect.errors import NotSendable, TaskTimeout, WorkerLost
+from perfect.errors import NotSendable, RemoteError, TaskTimeout, WorkerLost
 from perfect.failures import describe
-from perfect.graph import remote
+from perfect.graph import away, remote
+from perfect.graph.away import BURST, RemoteScope
 from perfect.graph.executors.base import Work
-from perfect.errors import RemoteError
-from perfect.graph.remote import BURST, Outcome, RemoteScope, Said
+from perfect.graph.remote import Outcome, Said
 from perfect.records import LogLine, TaskRun
 from perfect.redaction import MASK, Secret
 from perfect.sdk import flow
@@ -34,11 +34,11 @@ def work_of(one: Task[..., Any], *args: Any, **kwargs: Any) -> Work:
     return Work(one, one.body, args, kwargs)
 
 
-def done(work: Work, send: remote.Send | None = None, **changes: Any) -> Outcome:
+def done(work: Work, send: away.Send | None = None, **changes: Any) -> Outcome:
     """What comes of an attempt that goes there and back as bytes."""
     errand = pickle.loads(remote.packed(remote.errand_of(work)._replace(**changes)))
-    outcome = remote.carry_out(errand, send, WORKER)
-    made = pickle.loads(remote.packed_outcome(errand, outcome))
+    outcome = away.carry_out(errand, send, WORKER)
+    made = pickle.loads(away.packed_outcome(errand, outcome))
     assert isinstance(made, Outcome)
     return made
 
@@ -133,7 +133,7 @@ def test_options_of_a_copy_hold_there() -> None:
 
 def test_a_task_that_is_not_there() -> None:
     errand = remote.errand_of(work_of(steps.inc, 1))._replace(qualname="gone")
-    outcome = remote.carry_out(errand, None, WORKER)
+    outcome = away.carry_out(errand, None, WORKER)
     assert type(outcome.error) is NotSendable
     assert "not found in another process as tests.graph.graph_steps.gone" in str(outcome.error)
 
@@ -175,7 +175,7 @@ def test_an_error_that_another_pickler_takes() -> None:
         return pickle.dumps(error)
 
     errand = remote.errand_of(work_of(steps.boom, 3))
-    outcome = remote.carry_out(errand, None, WORKER, dumps=dumps)
+    outcome = away.carry_out(errand, None, WORKER, dumps=dumps)
     assert asked == [outcome.error]
 
 

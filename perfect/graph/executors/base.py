@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from perfect.context import current
+from perfect.errors import ConfigurationError
 from perfect.driving import perform
 from perfect.records import TaskRun
 from perfect.states import TaskState
@@ -175,3 +176,15 @@ class Executor(ABC):
     @abstractmethod
     def start(self) -> Pool:
         """Begin to serve one run."""
+
+
+def checked_executor(executor: Any) -> Executor | None:
+    """An executor, or None.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if executor is not None and not isinstance(executor, Executor):
+        raise ConfigurationError("executor", executor, "is no Executor")
+    found: Executor | None = executor
+    return found

@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from perfect.errors import NotSendable
-from perfect.graph import remote
+from perfect.graph import away, remote
 from perfect.graph.executors.base import Work
 from perfect.graph.remote import Errand, Outcome, Said
 from perfect.tasks import Task
@@ -51,9 +51,9 @@ def carry_out(topic: str, number: int, heard: bool, name: str, sent: bytes) -> b
         errand: Errand = pickle.loads(sent)
     except Exception as error:
         problem = f"task {name!r} was sent to {here}, but can't be read there: {_said(error)}"
-        return _packed(remote.not_carried_out(name, problem, here))
+        return _packed(away.not_carried_out(name, problem, here))
     begun = partial(tell, "begun", worker.address)
-    outcome = remote.carry_out(errand, send if heard else None, here, begun, _packed)
+    outcome = away.carry_out(errand, send if heard else None, here, begun, _packed)
     packed = _packed_outcome(name, outcome)
     if len(packed) <= SMALL:
         tell("returned", packed)
@@ -66,7 +66,7 @@ def _packed_outcome(name: str, outcome: Outcome) -> bytes:
     except Exception as error:
         kind = type(outcome.result).__name__
         problem = f"the result of task {name!r} (a {kind}) can't be sent home: {_said(error)}"
-        failed = remote.not_carried_out(name, problem, outcome.worker)
+        failed = away.not_carried_out(name, problem, outcome.worker)
         return _packed(failed._replace(said=outcome.said))
 
 
@@ -151,4 +151,4 @@ def unpacked(task: str, outcome: bytes) -> Outcome:
         problem = (
             f"the result of task {task!r} was sent home, but can't be read here: {_said(error)}"
         )
-        return remote.not_carried_out(task, problem, "home")
+        return away.not_carried_out(task, problem, "home")

@@ -24,7 +24,7 @@ from typing import Any
 from perfect import session
 from perfect.context import Detached, current
 from perfect.errors import ConfigurationError, NotSendable, TaskTimeout
-from perfect.graph import remote
+from perfect.graph import away, remote
 from perfect.graph.executors.base import Executor, Pool, Work
 from perfect.graph.executors.thread import checked_workers
 
@@ -351,10 +351,10 @@ def _outcome(worker: _Worker, work: Work, message: memoryview) -> remote.Outcome
             f"the result of task {name!r} was pickled in another process, but can't be read here: "
             f"{type(error).__name__}: {error}"
         )
-        return remote.not_carried_out(name, problem, worker.name)
+        return away.not_carried_out(name, problem, worker.name)
     if message[:1] == UNREADABLE:
         problem = f"task {name!r} was sent to another process, but can't be read there: {content}"
-        return remote.not_carried_out(name, problem, worker.name)
+        return away.not_carried_out(name, problem, worker.name)
     assert isinstance(content, remote.Outcome)
     return content
 
@@ -380,7 +380,7 @@ class _Home:
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
         self.busy = self.gone = False
-        self.name = remote.this_process()
+        self.name = away.this_process()
 
     def tell(self, kind: bytes, content: bytes = b"") -> None:
         try:
@@ -437,7 +437,7 @@ def _serve(home: _Home) -> bool:
         return True
     tell = message[0]
     del message
-    outcome = remote.carry_out(
+    outcome = away.carry_out(
         errand,
         home.say if tell & TELL_SAID else None,
         home.name,
@@ -448,7 +448,7 @@ def _serve(home: _Home) -> bool:
             stream.flush()
         except (AttributeError, OSError, ValueError):  # none, gone or closed
             pass
-    message = remote.packed_outcome(errand, outcome)
+    message = away.packed_outcome(errand, outcome)
     home.busy = False  # before it is told: home may hang up as soon as it knows
     home.tell(OUTCOME, message)
     return True

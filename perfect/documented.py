@@ -338,9 +338,15 @@ def _registration(flow: dict[str, Any]) -> dict[str, Any]:
     """The registration body without what only our backend understands."""
     known = ("name", "description", "tags", "tasks", "schedule")
     body = {name: flow[name] for name in known if name in flow}
-    if len(str(body.get("schedule") or "").split()) != 5:
-        body["schedule"] = None  # an interval in seconds has no cron form
+    body["schedule"] = _cron_in_utc(body.get("schedule"))
     return body
+
+
+def _cron_in_utc(schedule: Any) -> str | None:
+    """A schedule as such a backend knows it; None for an interval in seconds, or times of another zone."""
+    if isinstance(schedule, dict):
+        schedule = schedule.get("cron") if schedule.get("timezone") == "UTC" else None
+    return schedule if isinstance(schedule, str) and len(schedule.split()) == 5 else None
 
 
 def fitting(text: str, largest: int) -> str:

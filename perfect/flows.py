@@ -61,7 +61,7 @@ class FlowDefinition(_Facts):
             "description": self.description,
             "tags": dict(self.tags),
             "tasks": [task.to_dict() for task in self.tasks],
-            "schedule": None if self.schedule is None else str(self.schedule),
+            "schedule": None if self.schedule is None else self.schedule.to_wire(),
         }
 
 

@@ -1,15 +1,15 @@
 """When a flow should run: cron expressions and intervals, checked where they are written.
 
 The five cron fields are minute, hour, day of month, month and day of week (crontab(5)): numbers,
-names (JAN…, SUN…), ``*``, lists, ranges and steps. Sunday is 0 or 7. Nothing here computes fire
-times; the backend does.
+names (JAN…, SUN…), ``*``, lists, ranges and steps. Sunday is 0 or 7. Where either day field begins
+with ``*`` a day must fit both, else one of them. Nothing here computes fire times; the backend does.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from perfect.errors import ScheduleError
+from perfect.errors import ConfigurationError, ScheduleError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -26,6 +26,13 @@ _FIELDS = (
     ("month", 1, 12, tuple(_MONTHS)),
     ("day of week", 0, 7, tuple(_DAYS)),
 )
+
+CATCHUP = ("skip", "latest", "all")
+OVERLAP = ("allow", "skip")
+LONGEST_INTERVAL = 366 * 86400  # s
+_LONGEST_ZONE = 64
+# in the time zone database of some machines, and no zone that another machine knows by that name
+_NO_ZONES = ("localtime", "posix", "posixrules", "right", "Factory")
 
 
 def _is_number(text: str) -> bool:
@@ -93,72 +100,155 @@ def check_cron(expression: object) -> str:
             values |= _values(part, field, low, high, names, expression)
         sets.append(values)
     days, months = sets[2], sets[3]
-    if parts[4] == "*" and min(days) > max(_LONGEST_MONTH[month - 1] for month in months):
+    both = parts[2].startswith("*") or parts[4].startswith("*")
+    if both and min(days) > max(_LONGEST_MONTH[month - 1] for month in months):
         raise ScheduleError(expression, "day of month", f"{min(days)} never comes in that month")
     return " ".join(parts)
+
+
+def check_interval(seconds: object) -> int:
+    """Return the interval in s.
+
+    Raises:
+        ScheduleError: it is no whole number of seconds from 1 s to 366 days.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ScheduleError(
+            seconds, "interval", "is neither a cron expression, seconds nor a timedelta"
+        )
+    if not 1 <= seconds <= LONGEST_INTERVAL or seconds != int(seconds):
+        raise ScheduleError(
+            seconds, "interval", "is not a whole number of seconds from 1 s to 366 days"
+        )
+    return int(seconds)
+
+
+def check_zone(name: object) -> str:
+    """Return the name of a time zone.
+
+    Raises:
+        ConfigurationError: it is no IANA time zone, or this machine knows none but UTC.
+    """
+    if name == "UTC":
+        return "UTC"
+    if not isinstance(name, str) or not name or len(name) > _LONGEST_ZONE:
+        raise ConfigurationError("timezone", name, "is not the name of an IANA time zone")
+    from zoneinfo import ZoneInfo, available_timezones
+
+    try:
+        if name.split("/")[0] in _NO_ZONES:
+            raise ValueError(name)
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # what it raises for files and folders that are no zones
+        reason = "is not an IANA time zone, like 'Europe/Berlin'"
+        if not available_timezones():
+            reason = "this machine has no time zones: pip install tzdata"
+        raise ConfigurationError("timezone", name, reason) from None
+    return name
+
+
+def _one_of(argument: str, value: object, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigurationError(argument, value, f"is not one of {', '.join(choices)}")
+    return value
 
 
 class CronSchedule:
     """Run at the times of a cron expression, for example ``CronSchedule("0 9 * * MON")``.
 
     Args:
-        expression: five cron fields, read in UTC.
+        expression: five cron fields.
+        timezone: the IANA name of the zone whose clocks they are read from, like "Europe/Berlin".
+        catchup: what becomes of times at which no backend was running: "skip" leaves them out, "latest" runs
+            the last of them, "all" runs each.
+        overlap: "skip" leaves a time out while a run of this schedule is still waiting or running; "allow" does not.
 
     Raises:
         ScheduleError: the expression is wrong; it says which field and why.
+        ConfigurationError: another argument is; it says which and why.
     """
 
-    __slots__ = ("expression",)
+    __slots__ = ("expression", "timezone", "catchup", "overlap")
 
-    def __init__(self, expression: str) -> None:
+    def __init__(
+        self, expression: str, timezone: str = "UTC", catchup: str = "skip", overlap: str = "allow"
+    ) -> None:
         self.expression = check_cron(expression)
+        self.timezone = check_zone(timezone)
+        self.catchup = _one_of("catchup", catchup, CATCHUP)
+        self.overlap = _one_of("overlap", overlap, OVERLAP)
+
+    def to_wire(self) -> str | dict[str, Any]:
+        """What a registration says of it: the expression alone, which every backend knows, where that is all."""
+        options = {"timezone": self.timezone, "catchup": self.catchup, "overlap": self.overlap}
+        if tuple(options.values()) == ("UTC", "skip", "allow"):
+            return self.expression
+        return {**self._when(), **options}
+
+    def _when(self) -> dict[str, Any]:
+        return {"cron": self.expression}
+
+    def _facts(self) -> tuple[str, ...]:
+        return (self.expression, self.timezone, self.catchup, self.overlap)
 
     def __str__(self) -> str:
         return self.expression
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.expression!r})"
+        more = [
+            f", {name}={value!r}"
+            for name, value, usual in zip(
+                ("timezone", "catchup", "overlap"), self._facts()[1:], ("UTC", "skip", "allow")
+            )
+            if value != usual
+        ]
+        return f"{type(self).__name__}({self.expression!r}{''.join(more)})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and str(other) == str(self)
+        return type(other) is type(self) and other._facts() == self._facts()
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(self._facts())
 
 
 class IntervalSchedule(CronSchedule):
     """Run again and again, for example ``IntervalSchedule("*/5 * * * *")`` or ``IntervalSchedule(90)``.
 
+    An interval in seconds is counted from Monday 1 January 2001, 0:00 in its zone, so that it does not depend on
+    when the flow was registered: 3600 is every full hour, 604800 every Monday.
+
     Args:
-        expression: a cron expression, or seconds, or a timedelta; whole seconds, at least 1.
+        expression: a cron expression, or seconds, or a timedelta; whole seconds, from 1 s to 366 days.
+        timezone, catchup, overlap: as of `CronSchedule`.
 
     Attributes:
         seconds: the interval in s, or None when it was given as a cron expression.
 
     Raises:
         ScheduleError: the interval is wrong; it says why.
+        ConfigurationError: another argument is; it says which and why.
     """
 
     __slots__ = ("seconds",)
 
-    def __init__(self, expression: str | float | timedelta) -> None:
+    def __init__(
+        self,
+        expression: str | float | timedelta,
+        timezone: str = "UTC",
+        catchup: str = "skip",
+        overlap: str = "allow",
+    ) -> None:
         self.seconds: int | None = None
         if isinstance(expression, str):
-            super().__init__(expression)
+            super().__init__(expression, timezone, catchup, overlap)
             return
-        seconds: float
         total_seconds = getattr(expression, "total_seconds", None)  # a timedelta's
-        if callable(total_seconds):
-            seconds = float(total_seconds())
-        elif isinstance(expression, (int, float)) and not isinstance(expression, bool):
-            seconds = expression
-        else:
-            raise ScheduleError(
-                expression, "interval", "is neither a cron expression, seconds nor a timedelta"
-            )
-        if not 1 <= seconds <= 366 * 86400 or seconds != int(seconds):
-            raise ScheduleError(
-                expression, "interval", "is not a whole number of seconds from 1 s to 366 days"
-            )
-        self.seconds = int(seconds)
+        try:
+            self.seconds = check_interval(total_seconds() if total_seconds else expression)
+        except ScheduleError as error:
+            raise ScheduleError(expression, error.field, error.reason) from None
+        super().__init__("* * * * *", timezone, catchup, overlap)
         self.expression = f"every {self.seconds} s"
+
+    def _when(self) -> dict[str, Any]:
+        return super()._when() if self.seconds is None else {"every_seconds": self.seconds}

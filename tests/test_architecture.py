@@ -74,6 +74,7 @@ ALLOWED_LATE = {
     ("session", "perfect.heart"),
     ("session", "perfect.listener"),
     ("settings", "tomllib"),
+    ("schedules", "zoneinfo"),  # most schedules are in UTC
     ("executor", "asyncio"),
     ("cli", "asyncio"),
     ("driving", "asyncio"),

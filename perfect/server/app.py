@@ -6,22 +6,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from perfect import __version__
 from perfect.server.engine.backend import Backend
 from perfect.server.engine.clock import Clock
 from perfect.server.routes import (
+    access,
     answers,
+    audit,
     classic,
     dispatch,
     docs,
     flows,
     guard,
+    login,
     native,
     pages,
     reports,
     runs,
     statistics,
+    stream,
 )
 from perfect.server.settings import ServerSettings
 
@@ -59,7 +64,28 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
     )
     app.state.backend = backend
     answers.install(app)
+    # the last one added is the first one asked
+    app.add_middleware(access.Access, backend=backend)
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID"],
+        )
     app.add_middleware(guard.Guard, settings=settings)
-    for module in (native, flows, classic, dispatch, runs, statistics, reports, docs, pages):
+    for module in (
+        native,
+        flows,
+        classic,
+        dispatch,
+        runs,
+        statistics,
+        reports,
+        docs,
+        pages,
+        audit,
+        login,
+    ):
         app.include_router(module.router)
     return app

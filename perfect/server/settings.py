@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from perfect.errors import ConfigurationError
+
+# scheme, host and port, and nothing else: RFC 6454; lower case, as browsers write them
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def perfect_home() -> Path:
@@ -38,6 +43,14 @@ class Limits:
         index_gap: tasks that may be skipped in the numbering.
         tasks: tasks of one run.
         depth: levels of nested JSON.
+        events: events of one batch.
+        url: bytes of a request's path and query.
+        headers: bytes of a request's headers.
+        header_count: headers of a request.
+        streams: event streams that are open at a time.
+        streams_each: of one peer address.
+        polls: long polls that are open at a time.
+        polls_each: of one session.
     """
 
     body: int = 16 * 1024 * 1024
@@ -48,6 +61,40 @@ class Limits:
     index_gap: int = 1_000
     tasks: int = 1_000_000
     depth: int = 64
+    events: int = 100_000
+    url: int = 8 * 1024
+    headers: int = 32 * 1024
+    header_count: int = 100
+    streams: int = 1_000
+    streams_each: int = 500
+    polls: int = 10_000
+    polls_each: int = 100
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value.__class__ is not int or not 0 < value < 2**53:
+                raise ConfigurationError(f"limit {limit.name}", value, "is not a number from 1")
+
+    @classmethod
+    def of(cls, given: Iterable[str]) -> Limits:
+        """The limits, with changes like ``body=1000000``.
+
+        Raises:
+            ConfigurationError: naming the limit that there is not, or that is not a number.
+        """
+        known = {limit.name for limit in fields(cls)}
+        changes = {}
+        for text in given:
+            name, _, value = text.partition("=")
+            if name not in known:
+                raise ConfigurationError(
+                    "limit", text, f"is not NAME=VALUE with one of {', '.join(sorted(known))}"
+                )
+            if not (value.isascii() and value.isdigit() and len(value) < 17):
+                raise ConfigurationError(f"limit {name}", value, "is not a number from 1")
+            changes[name] = int(value)
+        return cls(**changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +106,22 @@ class ServerSettings:
         port: port to listen on; 0 takes a free one.
         db: path of the SQLite file or ``sqlite:///`` URL; None is ``PERFECT_HOME/perfect.db``.
         base_path: path below which everything is served ("" or "/x"), for a reverse proxy.
-        token: when set, every request must carry it.
+        token: when set, every request must carry it, or the cookie of a session that was opened with it.
+        read_token: one with which nothing can be changed; only beside ``token``.
         allowed_hosts: further host names under which this backend may be addressed.
+        allow_origins: further origins, like ``https://x.example``, whose pages may send requests (CORS);
+            with a token in a header, never with a cookie.
+        login_age: how long a session of the page lasts at most.
+        login_idle: how long it lasts unused.
         limits: how much one client may send.
         poll: how long a long poll stays open.
         heartbeat: how often a client with an active run should beat; announced in the handshake.
         silence: after how much silence a session's active runs are failed.
         sweep: how often silence and leases are looked at.
         lease: how long a native poller has to claim a request.
+        head_timeout: how long the head of a request may take to arrive.
         body_timeout: how long a request body may take to arrive.
+        write_timeout: how long a peer may read nothing of an answer.
         queue_bytes: bytes that may wait for the writer before clients are told to come back.
         report_logs: log lines shown in a report; the rest is counted and linked.
         report_tasks: tasks shown in a report, failed ones first in line.
@@ -77,8 +131,12 @@ class ServerSettings:
     port: int = 3000
     db: str | os.PathLike[str] | None = None
     base_path: str = ""
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    read_token: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
+    login_age: float = 30 * 24 * 3600.0
+    login_idle: float = 7 * 24 * 3600.0
     limits: Limits = field(default_factory=Limits)
     poll: float = 30.0
     heartbeat: float = 3.0
@@ -86,7 +144,9 @@ class ServerSettings:
     silence: float = 9.5
     sweep: float = 1.0
     lease: float = 15.0
+    head_timeout: float = 10.0
     body_timeout: float = 30.0
+    write_timeout: float = 60.0
     queue_bytes: int = 64 * 1024 * 1024
     report_logs: int = 10_000
     report_tasks: int = 2_000
@@ -101,6 +161,28 @@ class ServerSettings:
             raise ConfigurationError(
                 "host", self.host, "others can reach this address, so the backend needs a token"
             )
-        for name in ("poll", "heartbeat", "silence", "sweep", "lease", "body_timeout"):
+        self._check_access()
+        for name in (
+            *("poll", "heartbeat", "silence", "sweep", "lease", "login_age", "login_idle"),
+            *("head_timeout", "body_timeout", "write_timeout"),
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(name, getattr(self, name), "is not a positive duration")
+
+    def _check_access(self) -> None:
+        for name in ("token", "read_token"):
+            token = getattr(self, name)
+            # the value is a secret: it is not shown
+            if token is not None and not (
+                token.isascii() and token.isprintable() and token.strip() == token
+            ):
+                raise ConfigurationError(name, "…", "is not a token of printable ASCII characters")
+        if self.read_token and not self.token:
+            raise ConfigurationError("read_token", "…", "is of no use without a token")
+        if self.read_token and self.read_token == self.token:
+            raise ConfigurationError("read_token", "…", "is the same as the token")
+        for origin in self.allow_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigurationError(
+                    "allow_origins", origin, "is not an origin like https://x.example"
+                )

@@ -13,6 +13,7 @@ pytest.importorskip("fastapi", reason="the extra [server] is not installed")
 
 from perfect.server import Server, ServerSettings  # noqa: E402
 from tests.server.peers import Peer  # noqa: E402
+from tests.support.postgres import PostgresServer, programs  # noqa: E402
 
 
 class Running:
@@ -28,14 +29,39 @@ class Running:
         return Peer(self.port, client, session)
 
 
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest) -> str:
+    """On which kind of database the tests run that start a backend with the fixtures below."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A private PostgreSQL server."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with PostgresServer() as server:
+        yield server
+
+
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def where(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A new database for one test: a path or a URL."""
+    if store == "sqlite":
+        return str(tmp_path / "perfect.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.database()
+
+
+@pytest.fixture
+def launch(where: str) -> Iterator[Callable[..., Running]]:
     """Start backends with settings of one's own; they are stopped at the end."""
     running: list[Running] = []
 
     def start(**settings: Any) -> Running:
         given: dict[str, Any] = {
-            "db": tmp_path / "perfect.db",
+            "db": where,
             "port": 0,
             "poll": 0.3,
             "sweep": 0.05,
@@ -50,10 +76,16 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def shared(
+    store: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Running]:
     """One backend with usual durations for all tests of a module that do not disturb each other."""
-    folder = tmp_path_factory.mktemp("server")
-    backend = Running(ServerSettings(db=folder / "perfect.db", port=0, poll=0.3))
+    if store == "sqlite":
+        db = str(tmp_path_factory.mktemp("server") / "perfect.db")
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        db = server.database()
+    backend = Running(ServerSettings(db=db, port=0, poll=0.3))
     yield backend
     backend.server.stop()
 

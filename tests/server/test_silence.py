@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perfect.server.store import Database, audit
+from perfect.server.store import audit, open_database
 from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started, wait_until
 
@@ -72,7 +72,7 @@ def test_one_client_falls_silent_while_another_works(backend: Running) -> None:
 
 
 def test_an_inferred_end_is_replaced_once_by_what_the_client_says(
-    backend: Running, run_id: str, tmp_path: Path
+    backend: Running, run_id: str, where: str
 ) -> None:
     peer = backend.peer("c")
     peer.ingest(started(run_id, "f"), _open(run_id))
@@ -92,7 +92,7 @@ def test_an_inferred_end_is_replaced_once_by_what_the_client_says(
     stats = peer.get("/api/statistics/flow-history/f").ok()["stats"]
     assert stats["sampleCount"] == 1
     backend.server.stop()
-    database = Database(tmp_path / "perfect.db")
+    database = open_database(where)
     with database.read() as connection:
         noted = audit.of_run(connection, run_id)
     database.close()

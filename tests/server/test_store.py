@@ -22,6 +22,7 @@ from perfect.server.store import (
     Writer,
     attempts,
     flows,
+    open_database,
     records,
 )
 from perfect.server.store.tables import SCHEMA_VERSION, meta, run
@@ -30,7 +31,7 @@ from perfect.server.store.writer import KeepsNothing
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "perfect.db")
+    opened = open_database(tmp_path / "perfect.db")
     yield opened
     opened.close()
 
@@ -161,24 +162,24 @@ def test_closing_finishes_what_is_queued(database: Database) -> None:
 
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     where = tmp_path / "a" / "b" / "perfect.db"
-    Database(where).close()
+    open_database(where).close()
     assert stat.S_IMODE(where.stat().st_mode) == 0o600
-    Database(f"sqlite:///{where}").close()
+    open_database(f"sqlite:///{where}").close()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     where = tmp_path / "perfect.db"
-    Database(where).close()
+    open_database(where).close()
     with sqlite3.connect(where) as connection:
         connection.execute("update meta set value = '999' where name = 'schema_version'")
     connection.close()
     with pytest.raises(ConfigurationError, match="newer perfect"):
-        Database(where)
+        open_database(where)
 
 
 def test_a_database_of_the_version_before_gains_what_is_new(tmp_path: Path) -> None:
     where = tmp_path / "perfect.db"
-    Database(where).close()
+    open_database(where).close()
     with sqlite3.connect(where) as connection:
         connection.execute("drop table task_attempt")
         connection.execute("update meta set value = '1' where name = 'schema_version'")
@@ -188,7 +189,7 @@ def test_a_database_of_the_version_before_gains_what_is_new(tmp_path: Path) -> N
         )
     connection.close()
     for _ in range(2):
-        opened = Database(where)
+        opened = open_database(where)
         with opened.read() as reader:
             assert attempts.listed(reader, 1, 0, 10) == []
             version = select(meta.c.value).where(meta.c.name == "schema_version")
@@ -202,16 +203,16 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     where = tmp_path / "notes.txt"
     where.write_text("not a database at all, but long enough to be looked at" * 100)
     with pytest.raises(ConfigurationError, match="not a database"):
-        Database(where)
+        open_database(where)
     with pytest.raises(ConfigurationError, match="neither a path"):
-        Database("mysql://somewhere/else")
+        open_database("mysql://somewhere/else")
     with pytest.raises(ConfigurationError):
-        Database(tmp_path / "notes.txt" / "below.db")
+        open_database(tmp_path / "notes.txt" / "below.db")
 
 
 def test_a_second_backend_on_the_same_file_is_refused(database: Database) -> None:
     with pytest.raises(ConfigurationError, match="another backend"):
-        Database(database.path)
+        open_database(database.name)
 
 
 def test_records_have_the_columns_of_their_table() -> None:

@@ -11,22 +11,28 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from perfect.server.engine import endings, polling
+from perfect.server.engine.access import Attempts, Doors
+from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock, SystemClock
 from perfect.server.engine.context import Context
 from perfect.server.engine.dispatch import Waiter, WaitingRoom
 from perfect.server.engine.liveness import Liveness
+from perfect.server.engine.news import Newsroom
+from perfect.server.engine.places import Places
 from perfect.server.engine.speaker import Speaker
 from perfect.server.settings import ServerSettings, perfect_home
 from perfect.server.store import (
-    Database,
     Overloaded,
     StoreFailed,
     Transaction,
     Writer,
+    audit,
+    open_database,
     requests,
     runs,
     sessions,
 )
+from perfect.server.store.records import Actor
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +58,28 @@ class Backend:
     def __init__(self, settings: ServerSettings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.database = Database(settings.db or perfect_home() / "perfect.db")
+        self.database = open_database(settings.db or perfect_home() / "perfect.db")
         self.liveness = Liveness(self.clock, settings.silence)
         self.waiting = WaitingRoom()
+        self.doors = Doors(settings)
+        self.attempts = Attempts(self.clock, self.write_soon)
+        limits = settings.limits
+        self.streams = Places("event streams", limits.streams, limits.streams_each)
+        self.polls = Places("long polls", limits.polls, limits.polls_each)
         self.context = Context(self.clock, settings.limits, self.liveness, self._call, self._learn)
         self._writer = Writer(
-            self.database.connect_writer, settings.queue_bytes, self.context.book.forget
+            self.database.connect_writer,
+            settings.queue_bytes,
+            self.context.book.forget,
+            tell=lambda changed: self.news.tell(changed),
+            others_wrote=self.database.others_wrote if self.database.shared else None,
+        )
+        self.clients = Clients(self.clock, self.liveness, settings.silence)
+        self.news = Newsroom(
+            self.clock, self.clients, self.read, self._writer.watch, settings.base_path
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._publisher: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -74,18 +94,21 @@ class Backend:
         for session in monitored:
             self.liveness.seen(session, monitored=True)
         self._sweeper = asyncio.create_task(self._sweep_regularly())
+        self._publisher = asyncio.create_task(self.news.run())
 
     def let_go(self) -> None:
-        """Answer the open polls: the backend is about to stop."""
+        """Answer the open polls and end the streams: the backend is about to stop."""
         self.waiting.close()
+        self.news.close()
 
     async def stop(self) -> None:
         """Finish what is queued and close the database."""
         self.let_go()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sweeper
+        for task in (self._sweeper, self._publisher):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         await asyncio.to_thread(self._writer.close)
         self.database.close()
 
@@ -111,6 +134,44 @@ class Backend:
         submitted = self._writer.submit(lambda tx: job(tx, self.context, *args, **kwargs))
         return await asyncio.wrap_future(submitted)
 
+    async def act(
+        self,
+        by: Actor,
+        action: str,
+        about: str | None,
+        job: Callable[Concatenate[Transaction, Context, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As ``write``, for what somebody asks for: noted in the audit table in the same transaction.
+
+        Args:
+            by: who asks.
+            action: what is done, in a word or two.
+            about: id of the run; None for the run whose id the job returns, if it does.
+            job: what does it.
+            args: the job's.
+            kwargs: the job's.
+        """
+
+        def noted(tx: Transaction, context: Context) -> T:
+            result = job(tx, context, *args, **kwargs)
+            run_id = result if about is None and isinstance(result, str) else about
+            audit.note(tx.connection, context.clock.now(), run_id, None, action, by)
+            return result
+
+        return await self.write(noted)
+
+    def write_soon(
+        self,
+        job: Callable[Concatenate[Transaction, Context, P], object],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Run a job on the writer some time, if it can be; for what nobody waits for."""
+        with suppress(Overloaded):
+            self._writer.submit(lambda tx: job(tx, self.context, *args, **kwargs))
+
     async def write_body(
         self,
         job: Callable[[Transaction, Context, Speaker, bytes], T],
@@ -130,6 +191,7 @@ class Backend:
             speaker: whose.
             monitored: from now on its silence means something.
         """
+        self.clients.heard(speaker)
         if self.liveness.seen(speaker.session, monitored=monitored):
             await self.write(_monitor, speaker)
 
@@ -248,6 +310,7 @@ class Backend:
                 _log.exception("the look at silent clients failed")
 
     async def _sweep(self) -> None:
+        self.clients.forget()
         for session, run_ids in self.liveness.silent():
             for run_id in run_ids:
                 await self.write(endings.fall_silent, run_id, self.settings.silence)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from perfect.server.engine.context import Context
 from perfect.server.engine.refusals import Conflict, Unknown, shown
 from perfect.server.store import Transaction, audit, runs
+from perfect.server.store.records import Actor
 from perfect.states import TERMINAL
 
 
-def delete_run(tx: Transaction, context: Context, run_id: str) -> None:
+def delete_run(tx: Transaction, context: Context, run_id: str, by: Actor | None = None) -> None:
     """Remove a run with its tasks and logs.
 
     Raises:
@@ -23,7 +24,7 @@ def delete_run(tx: Transaction, context: Context, run_id: str) -> None:
     runs.delete(tx.connection, run.key)
     context.book.drop(run_id)
     audit.note(
-        tx.connection, context.clock.now(), run_id, run.session, "deleted", flow=run.flow_name
+        tx.connection, context.clock.now(), run_id, run.session, "deleted", by, flow=run.flow_name
     )
     if run.session is not None:
         session = run.session

@@ -8,7 +8,7 @@ of this process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -35,6 +35,7 @@ class Request:
         session: who has, or last had, the lease or the claim.
         lease: the lease's id.
         lease_until: when an unclaimed lease ends; ms since the epoch.
+        offers: how often it was leased.
     """
 
     key: int
@@ -44,10 +45,16 @@ class Request:
     session: str | None
     lease: str | None
     lease_until: int | None
+    offers: int = 0
 
 
 def choose(
-    requests: Iterable[Request], session: str, others: Collection[str], now: int, lease_ms: int
+    requests: Iterable[Request],
+    session: str,
+    others: Container[str],
+    now: int,
+    lease_ms: int,
+    most_offers: int = 3,
 ) -> Request | None:
     """The first request that may be given to a session, or None.
 
@@ -58,12 +65,13 @@ def choose(
         now: ms since the epoch.
         lease_ms: how long a lease lasts; for as long again, one that ended unclaimed is kept for another
             session when there is one.
+        most_offers: how often a request is offered; one that was so often will be given up.
     """
     for request in requests:
         if request.state == RequestState.QUEUED:
             return request
         until = request.lease_until or 0
-        if request.state != RequestState.LEASED or now < until:
+        if request.state != RequestState.LEASED or now < until or request.offers >= most_offers:
             continue
         if request.session != session or request.flow_id not in others or now >= until + lease_ms:
             return request
@@ -102,22 +110,28 @@ class Waiter:
 
     Attributes:
         session: whose poll it is.
-        flows: flows it may be given; empty for one that only wants to hear of cancellations.
-        free: whether it has a free place, so that flows registered while it waits count as well.
+        flows: flows it may be given, also those registered while it waits; the session's own set.
+        free: whether it has a free place; one without only wants to hear of cancellations.
         wake: set when there may be something for it.
     """
 
     session: str
-    flows: frozenset[str]
+    flows: set[str] | frozenset[str]
     free: bool = True
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class WaitingRoom:
-    """The open long polls of this process, in order of arrival. To be used on the event loop only."""
+    """The open long polls of this process, in order of arrival. To be used on the event loop only.
+
+    Attributes:
+        calls: how often there was word of a request.
+        closed: nobody is to wait any more.
+    """
 
     def __init__(self) -> None:
         self._waiters: dict[Waiter, None] = {}
+        self.calls = 0
         self.closed = False
 
     def __len__(self) -> int:
@@ -140,25 +154,42 @@ class WaitingRoom:
             flow_id: of which flow.
             but: the session that comes last, because it did not claim the request.
         """
-        waiting = [w for w in self._waiters if flow_id in w.flows and not w.wake.is_set()]
-        for waiter in sorted(waiting, key=lambda waiter: waiter.session == but)[:1]:
-            waiter.wake.set()
-
-    def learn(self, session: str, flow_id: str) -> None:
-        """A session has registered a flow: its open poll may be given requests for it, and looks for one."""
+        self.calls += 1
+        last = None
         for waiter in self._waiters:
-            if waiter.session == session and waiter.free:
-                waiter.flows |= {flow_id}
+            if waiter.free and flow_id in waiter.flows and not waiter.wake.is_set():
+                if waiter.session != but:
+                    waiter.wake.set()
+                    return
+                last = last or waiter
+        if last is not None:
+            last.wake.set()
+
+    def interrupt(self, session: str) -> None:
+        """A run of that session is to be cancelled: wake its polls."""
+        for waiter in self._waiters:
+            if waiter.session == session:
                 waiter.wake.set()
 
-    def flows_of_others(self, session: str) -> set[str]:
-        """Flows for which a session other than this one is waiting."""
-        return {
-            flow for waiter in self._waiters if waiter.session != session for flow in waiter.flows
-        }
+    def others(self, session: str) -> Container[str]:
+        """Flows for which a session other than this one is waiting; may be asked on any thread."""
+        return _Others(self._waiters, session)
 
     def close(self) -> None:
         """Wake everyone: the backend is shutting down."""
         self.closed = True
         for waiter in self._waiters:
             waiter.wake.set()
+
+
+class _Others:
+    def __init__(self, waiters: dict[Waiter, None], session: str) -> None:
+        self._waiters = waiters
+        self._session = session
+
+    def __contains__(self, flow_id: object) -> bool:
+        # a copy made in one step: the event loop goes on meanwhile
+        return any(
+            waiter.free and waiter.session != self._session and flow_id in waiter.flows
+            for waiter in list(self._waiters)
+        )

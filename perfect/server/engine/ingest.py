@@ -17,7 +17,7 @@ from perfect.server.engine import book, endings, progress, registry, values
 from perfect.server.engine.attempts import rows as attempt_rows
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import DEFAULT_ESTIMATE, FlowDefinition, configuration
-from perfect.server.engine.refusals import Conflict, Invalid, Refusal, shown
+from perfect.server.engine.refusals import Conflict, Invalid, Refusal, TooLarge, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, attempts, logs, runs, sessions, tasks
 from perfect.server.store.records import RunRecord
@@ -69,6 +69,8 @@ def ingest(tx: Transaction, context: Context, speaker: Speaker, body: bytes) -> 
         raise Invalid('the body is not JSON of the form {"events": […]}', str(error)) from None
     if events.__class__ is not list:
         raise Invalid(f"events={shown(events)}: is not a list")
+    if len(events) > context.limits.events:
+        raise TooLarge(f"events: there are {len(events)}, more than {context.limits.events}")
     batch = _Batch(tx, context, speaker)
     batch.apply(events)
     return batch.receipt

@@ -81,6 +81,15 @@ class Liveness:
         with self._lock:
             return list(self._sessions)
 
+    def ages(self) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """Of every session that is remembered: seconds since it was heard of, and its active runs."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return {
+                session: (now - known.seen, tuple(known.runs))
+                for session, known in self._sessions.items()
+            }
+
     def soonest(self) -> float:
         """Seconds until a session might have been silent for too long, at most the silence limit."""
         now = self._clock.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,16 @@ import orjson
 
 from perfect.server.engine.context import Context
 from perfect.server.engine.dispatch import Request, RequestState, check_claim, choose
-from perfect.server.engine.refusals import Unknown, shown
+from perfect.server.engine.refusals import Conflict, Unknown, shown
 from perfect.server.engine.speaker import Speaker
-from perfect.server.store import Transaction, audit, requests, runs, sessions
+from perfect.server.store import Transaction, audit, queue, requests, runs, sessions
 from perfect.server.store.records import RunRecord
 from perfect.states import TaskState
 
-# how many requests are looked at in search of one that this session may have
-_LOOKED_AT = 50
+# how many requests of a flow are looked at in search of one that this session may have
+_LOOKED_AT = 20
+# how many flows are looked up at a time
+_FLOWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,14 @@ def offer(
     speaker: Speaker,
     *,
     leased: bool,
-    others: Collection[str],
+    others: Container[str],
     lease_ms: int,
+    most_offers: int,
 ) -> Offer | None:
     """Give a session the next request it may have.
+
+    Flows take turns, so that a long queue of one does not hold up another; within a flow the oldest request comes
+    first.
 
     Args:
         tx: the transaction.
@@ -52,13 +58,14 @@ def offer(
         leased: the poller claims before it starts; else handed over means started.
         others: flows for which other sessions are waiting.
         lease_ms: how long the lease lasts.
+        most_offers: how often a request is offered.
     """
     now = context.clock.now()
-    waiting = [
-        _request(row) for row in requests.for_session(tx.connection, speaker.session, _LOOKED_AT)
-    ]
-    request = choose(waiting, speaker.session, others, now, lease_ms)
-    if request is None:
+    for waiting in _in_turn(tx, speaker.session):
+        request = choose(waiting, speaker.session, others, now, lease_ms, most_offers)
+        if request is not None:
+            break
+    else:
         return None
     run = runs.by_key(tx.connection, request.run)
     assert run is not None
@@ -67,6 +74,7 @@ def offer(
         "flow_name": run.flow_name,
         "configuration": run.configuration,
         "parameters": None if run.parameters is None else orjson.loads(run.parameters),
+        "retry_of": run.retry_of,
     }
     if leased:
         answer["lease"] = str(uuid.uuid4())
@@ -77,6 +85,7 @@ def offer(
             session=speaker.session,
             lease=answer["lease"],
             lease_until=now + lease_ms,
+            offers=request.offers + 1,
         )
     else:
         requests.change(
@@ -88,13 +97,27 @@ def offer(
             lease_until=None,
         )
         _begin(tx, context, run.id, speaker)
+    queue.served(tx.connection, request.flow_id)
     return Offer(answer, request)
+
+
+def _in_turn(tx: Transaction, session: str) -> Iterator[list[Request]]:
+    """The requests of each flow that the session can run, in the order of their turns."""
+    after = -1
+    while flows := queue.next_flows(tx.connection, session, after, _FLOWS):
+        for flow_id, turn in flows:
+            after = turn
+            rows = requests.of_flow(tx.connection, flow_id, _LOOKED_AT)
+            if rows:
+                yield [_request(row) for row in rows]
+            else:
+                queue.drop(tx.connection, flow_id)
 
 
 def take_back(tx: Transaction, context: Context, offered: Offer) -> None:
     """The poller was gone before the answer could be sent: the request waits again, at its old place."""
     run = context.book.get(tx.connection, offered.answer["run_id"])
-    if run is None:
+    if run is None or run.settled:  # cancelled meanwhile
         return
     requests.change(
         tx.connection,
@@ -103,7 +126,9 @@ def take_back(tx: Transaction, context: Context, offered: Offer) -> None:
         session=offered.before.session,
         lease=None,
         lease_until=None,
+        offers=offered.before.offers,
     )
+    queue.enter(tx.connection, offered.before.flow_id, lonely=False)
     if run.session is not None:
         session, run_id = run.session, run.id
         run.session, run.state, run.started = None, TaskState.PENDING.value, None
@@ -122,6 +147,8 @@ def claim(tx: Transaction, context: Context, speaker: Speaker, run_id: str, leas
     run = context.book.get(tx.connection, run_id)
     if run is None:
         raise Unknown(f"there is no run {shown(run_id)}")
+    if run.settled and run.session is None:
+        raise Conflict(f"the run is already {run.state}: {run.reason}")
     row = requests.by_run(tx.connection, run_id)
     request = None if row is None else _request(row)
     first = check_claim(request, speaker.session, lease, ended=bool(run.settled))
@@ -146,5 +173,6 @@ def _begin(tx: Transaction, context: Context, run_id: str, speaker: Speaker) -> 
 
 def _request(row: Any) -> Request:
     return Request(
-        row.key, row.run, row.flow_id, row.state, row.session, row.lease, row.lease_until
+        *(row.key, row.run, row.flow_id, row.state),
+        *(row.session, row.lease, row.lease_until, row.offers),
     )

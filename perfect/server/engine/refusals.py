@@ -33,6 +33,14 @@ class Conflict(Refusal):
     """It is too late or too early for that, or somebody else's."""
 
 
+class TooLarge(Refusal):
+    """It is more than the backend takes at once."""
+
+
+class TooMany(Refusal):
+    """All places for that are taken; come back later."""
+
+
 def shown(value: object) -> str:
     """A value as it reads in an error message, at most 80 characters of it."""
     text = repr(value)

@@ -15,9 +15,18 @@ from perfect.server.store import attempts, logs, statistics, tasks
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
 
+# bytes of a result and error that go along with a task in the small form
+_SMALL = 8 * 1024
 
-def flow(connection: Connection, record: FlowRecord) -> dict[str, Any]:
-    """A flow of the library, with learned estimates in place of the client's."""
+
+def flow(connection: Connection, record: FlowRecord, *, connected: bool) -> dict[str, Any]:
+    """A flow of the library, with learned estimates in place of the client's.
+
+    Args:
+        connection: to read from.
+        record: the flow.
+        connected: whether a client that can run it is there.
+    """
     learned = book.estimates(connection, record.id)
     defined = orjson.loads(record.tasks)
     estimates = [learned.get(task["name"], task["estimatedTime"]) for task in defined]
@@ -44,6 +53,7 @@ def flow(connection: Connection, record: FlowRecord) -> dict[str, Any]:
         "schedule": _loaded(record.schedule),
         "parameters": _loaded(record.parameters),
         "edges": _loaded(record.edges),
+        "connected": connected,
         "createdAt": iso(record.created),
         "updatedAt": iso(record.updated),
     }
@@ -87,10 +97,7 @@ def whole(
     for line in lines:
         if line.task is not None:
             by_task.setdefault(line.task, []).append(line.text)
-    unusual = {
-        row.task: Durations(row.samples, row.mean, row.m2, row.runs).unusual
-        for row in (statistics.of_flow(connection, record.flow_id) if record.flow_id else ())
-    }
+    unusual = _unusual(connection, record)
     parts = progress.shares([r.weight for r in rows], [r.estimate for r in rows]) if rows else []
     shown["tasks"] = [
         _task(record, row, part, by_task.get(row.idx, []), unusual.get(row.name), now)
@@ -100,6 +107,25 @@ def whole(
         last = rows[-1].idx if rows else -1
         earlier = attempts.listed(connection, record.key, last, task_limit)
         _add_attempts(shown["tasks"], earlier)
+    return shown
+
+
+def moving(
+    connection: Connection, record: RunRecord, rows: Sequence[tasks.TaskRow], now: int
+) -> list[dict[str, Any]]:
+    """Some tasks of a run in the small form: without logs, attempts and share of the run.
+
+    Long results and errors are left out as well, and ``cut`` says so.
+    """
+    unusual = _unusual(connection, record)
+    shown = []
+    for row in rows:
+        task = _task(record, row, 0.0, [], unusual.get(row.name), now)
+        del task["logs"], task["weight"]
+        task["cut"] = len(row.result or "") + len(row.error or "") > _SMALL
+        if task["cut"]:
+            task["result"] = task["error"] = None
+        shown.append(task)
     return shown
 
 
@@ -204,6 +230,14 @@ def _task(
         "mapIndex": row.map_index,
         "upstream": _loaded(row.upstream),
         "performanceWarning": bool(row.slow) or overdue,
+    }
+
+
+def _unusual(connection: Connection, record: RunRecord) -> dict[str, float | None]:
+    """Beyond how many ms each task of a run takes unusually long."""
+    return {
+        row.task: Durations(row.samples, row.mean, row.m2, row.runs).unusual
+        for row in (statistics.of_flow(connection, record.flow_id) if record.flow_id else ())
     }
 
 

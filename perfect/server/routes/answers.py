@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from perfect.server.engine.refusals import Conflict, Invalid, Refusal, Unknown
+from perfect.server.engine.refusals import Conflict, Invalid, Refusal, TooLarge, TooMany, Unknown
 from perfect.server.store import Overloaded, StoreFailed
 
-_STATUS = {Invalid: 400, Unknown: 404, Conflict: 409}
+_STATUS = {Invalid: 400, Unknown: 404, Conflict: 409, TooLarge: 413, TooMany: 429}
 RETRY_AFTER = "1"
 
 
@@ -39,7 +39,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def _refused(_request: Request, error: Refusal) -> Response:
-        return failure(_STATUS[type(error)], error.message, error.detail)
+        headers = {"Retry-After": RETRY_AFTER} if isinstance(error, TooMany) else None
+        return failure(_STATUS[type(error)], error.message, error.detail, headers)
 
     @app.exception_handler(Overloaded)
     async def _overloaded(_request: Request, error: Overloaded) -> Response:

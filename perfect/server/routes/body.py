@@ -19,14 +19,19 @@ _PIECE = 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-async def read(request: Request, settings: ServerSettings) -> bytes:
+async def read(request: Request, settings: ServerSettings, *, longest: int | None = None) -> bytes:
     """The body, decompressed.
+
+    Args:
+        request: its request.
+        settings: the backend's.
+        longest: bytes it may have, where that is less than usual.
 
     Raises:
         HTTPException: 413 beyond the limit, 408 too slow, 415 an unknown encoding.
         Invalid: it is not what its encoding says.
     """
-    limit = settings.limits.body
+    limit = settings.limits.body if longest is None else min(longest, settings.limits.body)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("gzip", "identity"):
         raise HTTPException(415, f"content-encoding {encoding[:40]!r} is not gzip")

@@ -6,11 +6,15 @@ import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
 
+from perfect.server.engine.access import READ
 from perfect.server.engine.backend import Backend
 from perfect.server.engine.refusals import Invalid, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.routes import body
+from perfect.server.routes.access import ONLY_READS
+from perfect.server.store.records import Actor
 
 _SESSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _LONGEST_CLIENT = 200
@@ -40,13 +44,33 @@ async def speaker_of(request: Request) -> Speaker:
         raise Invalid(f"X-Perfect-Client: has more than {_LONGEST_CLIENT} characters")
     if session and not _SESSION.fullmatch(session):
         raise Invalid(f"X-Perfect-Session={shown(session)}: is not an id")
+    agent = request.headers.get("user-agent", "")[:_LONGEST_CLIENT]
     if session:
-        return Speaker(session, client, native=True)
+        return Speaker(session, client, native=True, agent=agent)
     address = request.client.host if request.client else ""
-    return Speaker(f"@{address}/{client}", client, native=False)
+    return Speaker(f"@{address}/{client}", client, native=False, agent=agent)
 
 
 TheSpeaker = Annotated[Speaker, Depends(speaker_of)]
+
+
+async def caller_of(request: Request) -> Actor:
+    """Who asks, as far as the token tells; for the audit table."""
+    caller: Actor = request.state.caller
+    return caller
+
+
+TheCaller = Annotated[Actor, Depends(caller_of)]
+
+
+async def may_change(caller: TheCaller) -> None:
+    """For what changes something although it is a GET, and for what is not for everyone.
+
+    Raises:
+        HTTPException: 403 for one who may only read.
+    """
+    if caller.kind == READ:
+        raise HTTPException(403, ONLY_READS)
 
 
 async def object_of(request: Request, backend: TheBackend) -> dict[str, Any]:

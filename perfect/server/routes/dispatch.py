@@ -6,13 +6,13 @@ from functools import partial
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from perfect.server.engine import polling, registry, values
 from perfect.server.engine.definitions import configuration
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
-from perfect.server.routes.deps import TheBackend, TheBody, TheSpeaker, gone
+from perfect.server.routes.deps import TheBackend, TheBody, TheCaller, TheSpeaker, gone, may_change
 
 router = APIRouter(default_response_class=Json)
 
@@ -38,13 +38,15 @@ _REQUEST = s.nullable(
         s.obj({}, configuration=s.TEXT, parameters=s.nullable(s.OBJECT)), required=False
     ),
 )
-async def trigger(flow_id: str, body: TheBody, backend: TheBackend) -> Json:
+async def trigger(flow_id: str, body: TheBody, backend: TheBackend, caller: TheCaller) -> Json:
     limits = backend.settings.limits
     chosen = configuration(body.get("configuration"), limits)
     parameters = body.get("parameters")
     if parameters is not None:
         parameters = orjson.dumps(values.mapping("parameters", parameters)).decode()
-    run_id = await backend.write(registry.trigger, flow_id, chosen, parameters)
+    run_id = await backend.act(
+        caller, "triggered", None, registry.trigger, flow_id, chosen, parameters
+    )
     return Json({"success": True, "runId": run_id})
 
 
@@ -53,6 +55,7 @@ async def trigger(flow_id: str, body: TheBody, backend: TheBackend) -> Json:
     tags=["client"],
     summary="Wait for an execution request; null when there was none",
     responses=s.answers(_REQUEST),
+    dependencies=[Depends(may_change)],
 )
 async def poll(
     request: Request,
@@ -64,7 +67,8 @@ async def poll(
     ] = None,
 ) -> Json:
     await backend.alive(speaker, monitored=True)
-    return Json(await backend.poll(speaker, slots, partial(gone, request)))
+    with backend.polls.take(speaker.session):
+        return Json(await backend.poll(speaker, slots, partial(gone, request)))
 
 
 @router.post(

@@ -43,7 +43,7 @@ def _register(
     tx: Transaction, context: Context, speaker: Speaker, definition: FlowDefinition
 ) -> dict[str, Any]:
     flow = registry.register(tx, context, speaker, definition)
-    answer: dict[str, Any] = {"flow": views.flow(tx.connection, flow)}
+    answer: dict[str, Any] = {"flow": views.flow(tx.connection, flow, connected=True)}
     if definition.auto_trigger is not None:
         answer["runId"] = registry.trigger(tx, context, flow.id, definition.auto_trigger)
     return answer
@@ -57,4 +57,10 @@ def _register(
 )
 def listed(backend: TheBackend) -> Json:
     with backend.read() as connection:
-        return Json([views.flow(connection, flow) for flow in flows.listed(connection)])
+        connected = backend.clients.flows(connection)
+        return Json(
+            [
+                views.flow(connection, flow, connected=flow.id in connected)
+                for flow in flows.listed(connection)
+            ]
+        )

@@ -1,4 +1,4 @@
-"""Who may speak to the backend at all: host names, origins, the token; and headers on every answer.
+"""Where requests may come from: host names and origins; and headers on every answer.
 
 A browser on this machine can be made to send requests here by any page it shows. A page elsewhere gives itself
 away by its Origin; one that made its own name resolve to this machine (DNS rebinding), by the Host.
@@ -6,20 +6,21 @@ away by its Origin; one that made its own name resolve to this machine (DNS rebi
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from perfect.server.routes.access import route_path
 from perfect.server.routes.answers import failure
 from perfect.server.settings import ServerSettings, is_loopback
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# as characters of the decoded path, and as they are written in a query
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_QUERY = re.compile(rb"[\x00-\x1f\x7f]|%(0[0-8bcefBCEF]|1[0-9a-fA-F]|7[fF])")
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 _HEADERS = {
     # scripts and styles come from here only, and nothing is loaded from elsewhere
@@ -31,12 +32,14 @@ _HEADERS = {
     "x-frame-options": "DENY",
     # not no-referrer: with that, browsers send `Origin: null` with our own forms
     "referrer-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
 
 
 class Guard:
-    """ASGI middleware that answers 401 and 403."""
+    """ASGI middleware that answers 403 and 400."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
@@ -48,7 +51,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = self._refusal(scope["method"], Headers(scope=scope))
+        refused = self._refusal(scope, Headers(scope=scope))
         # a proxy may hand on the base path or strip it: routes are found either way
         base = self._settings.base_path
         scope["root_path"] = base
@@ -64,20 +67,24 @@ class Guard:
 
         await (refused or self._app)(scope, receive, send_with_headers)
 
-    def _refusal(self, method: str, headers: Headers) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not self._is_ours(host) or len(headers.getlist("host")) > 1:
             return failure(403, f"this backend is not called {host[:80]!r}")
-        origin = headers.get("origin")
-        if origin is not None and method not in _SAFE:
-            netloc = _netloc(origin)
-            if netloc is None or (netloc != host.lower() and not self._is_allowed(netloc)):
+        for origin in headers.getlist("origin"):
+            if not self._may_ask(origin, host):
                 return failure(403, f"requests from pages of {origin[:80]!r} are not accepted")
-        token = self._settings.token
-        if token and not _carries(headers.get("authorization", ""), token):
-            challenge = {"WWW-Authenticate": 'Basic realm="perfect", charset="UTF-8"'}
-            return failure(401, "the token is missing or wrong", headers=challenge)
+        if "origin" not in headers and _is_from_elsewhere(scope, headers, self._settings.base_path):
+            return failure(403, "requests from pages of other sites are not accepted")
+        if _CONTROL.search(scope["path"]) or _CONTROL_IN_QUERY.search(scope["query_string"]):
+            return failure(400, "the address has control characters in it")
         return None
+
+    def _may_ask(self, origin: str, host: str) -> bool:
+        if origin in self._settings.allow_origins:
+            return True
+        netloc = _netloc(origin)
+        return netloc is not None and (netloc == host.lower() or self._is_allowed(netloc))
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
@@ -120,15 +127,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _carries(authorization: str, token: str) -> bool:
-    """Whether the header carries the token: as a bearer, or as the password a browser asks for."""
-    scheme, _, value = authorization.partition(" ")
-    given = value.strip()
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
-            return False
-    elif scheme.lower() != "bearer":
+def _is_from_elsewhere(scope: Scope, headers: Headers, base: str) -> bool:
+    """Whether another site's page asks without saying its Origin (Fetch Metadata, W3C).
+
+    It may lead people here by a link. It may not ask by ``<img>`` or the like, which can't read the answer, but would
+    take an execution request from the client it was meant for; nor open such an address as a page.
+    """
+    if headers.get("sec-fetch-site", "none") not in ("cross-site", "same-site"):
         return False
-    return hmac.compare_digest(given.encode(), token.encode())
+    is_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in ("GET", "HEAD")
+    return not is_link or route_path(scope["path"], base).startswith("/api/")

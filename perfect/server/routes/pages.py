@@ -12,7 +12,7 @@ from perfect.server.engine.definitions import configuration
 from perfect.server.engine.refusals import Invalid
 from perfect.server.pages import render, style
 from perfect.server.routes import body
-from perfect.server.routes.deps import TheBackend
+from perfect.server.routes.deps import TheBackend, TheCaller
 from perfect.server.routes.runs import run_of_id
 from perfect.server.store import flows, runs
 
@@ -27,10 +27,16 @@ _TASKS = 1_000
 def index(backend: TheBackend) -> HTMLResponse:
     base = backend.settings.base_path
     with backend.read() as connection:
-        library = [views.flow(connection, flow) for flow in flows.listed(connection)]
+        connected = backend.clients.flows(connection)
+        library = [
+            views.flow(connection, flow, connected=flow.id in connected)
+            for flow in flows.listed(connection)
+        ]
         newest = runs.page(connection, runs.Filter(), None, _RUNS)
         shown = views.summaries(connection, newest, backend.clock.now(), base)
-    return render("index.html", base=base, flows=library, runs=shown, most=_RUNS)
+    return render(
+        "index.html", base=base, flows=library, runs=shown, most=_RUNS, doors=bool(backend.doors)
+    )
 
 
 @router.get("/runs/{run_id}")
@@ -49,7 +55,9 @@ def run(run_id: str, backend: TheBackend) -> HTMLResponse:
 
 
 @router.post("/flows/{flow_id}/run")
-async def trigger(flow_id: str, request: Request, backend: TheBackend) -> Response:
+async def trigger(
+    flow_id: str, request: Request, backend: TheBackend, caller: TheCaller
+) -> Response:
     settings = backend.settings
     try:
         form = parse_qs((await body.read(request, settings)).decode(), max_num_fields=20)
@@ -58,7 +66,7 @@ async def trigger(flow_id: str, request: Request, backend: TheBackend) -> Respon
     chosen = configuration(
         form["configuration"][0] if "configuration" in form else None, settings.limits
     )
-    run_id = await backend.write(registry.trigger, flow_id, chosen)
+    run_id = await backend.act(caller, "triggered", None, registry.trigger, flow_id, chosen)
     return RedirectResponse(f"{settings.base_path}/runs/{run_id}", status_code=303)
 
 

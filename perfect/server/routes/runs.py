@@ -13,7 +13,7 @@ from perfect.server.engine import deletion, values, views
 from perfect.server.engine.refusals import Invalid, Unknown, shown
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
-from perfect.server.routes.deps import TheBackend
+from perfect.server.routes.deps import TheBackend, TheCaller
 from perfect.server.store import flows, logs, runs
 from perfect.server.store.records import RunRecord
 
@@ -127,8 +127,8 @@ def one(run_id: str, backend: TheBackend) -> Json:
     summary="Remove a run that is over, with everything that belongs to it",
     responses=s.answers(s.success(), 404, 409),
 )
-async def delete(run_id: str, backend: TheBackend) -> Json:
-    await backend.write(deletion.delete_run, run_id)
+async def delete(run_id: str, backend: TheBackend, caller: TheCaller) -> Json:
+    await backend.write(deletion.delete_run, run_id, caller)
     return Json({"success": True})
 
 

@@ -70,6 +70,7 @@ FLOW = obj(
         "schedule": nullable({"type": ["string", "object"]}),
         "parameters": nullable(OBJECT),
         "edges": nullable(EDGES),
+        "connected": TRUTH,
         "createdAt": TIME,
     }
 )

@@ -15,7 +15,7 @@ from perfect.server.engine.context import Context
 from perfect.server.engine.statistics import Durations
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
-from perfect.server.routes.deps import TheBackend
+from perfect.server.routes.deps import TheBackend, TheCaller
 from perfect.server.store import Transaction, flows, runs, statistics, tasks
 
 router = APIRouter(prefix="/api/statistics", tags=["tools"], default_response_class=Json)
@@ -66,8 +66,8 @@ def everything(backend: TheBackend) -> Json:
 
 
 @router.delete("", summary="Forget all of it", responses=s.answers(s.success()))
-async def clear(backend: TheBackend) -> Json:
-    await backend.write(_clear)
+async def clear(backend: TheBackend, caller: TheCaller) -> Json:
+    await backend.act(caller, "statistics cleared", None, _clear)
     return Json({"success": True})
 
 

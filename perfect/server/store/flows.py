@@ -7,6 +7,7 @@ from dataclasses import astuple, fields
 
 from sqlalchemy import Connection, select
 
+from perfect.server.store import changes
 from perfect.server.store.records import FlowRecord
 from perfect.server.store.tables import flow
 
@@ -51,9 +52,11 @@ def listed(connection: Connection, ids: Collection[str] | None = None) -> list[F
 def insert(connection: Connection, record: FlowRecord) -> None:
     """Keep a new flow."""
     connection.execute(flow.insert(), dict(zip(_NAMES, astuple(record), strict=True)))
+    changes.other(connection, "flow", record.id)
 
 
 def save(connection: Connection, record: FlowRecord) -> None:
     """Keep a flow that changed."""
     values = dict(zip(_NAMES, astuple(record), strict=True))
     connection.execute(flow.update().where(flow.c.id == record.id).values(values))
+    changes.other(connection, "flow", record.id)

@@ -7,6 +7,21 @@ from dataclasses import dataclass, field
 from perfect.states import TaskState
 
 
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks for something.
+
+    Attributes:
+        kind: "full" or "read", as the token is; "open" where none is needed; "none" for one who was refused.
+        peer: address the request came from.
+        login: which session of the page, as the audit table shows it; None without one.
+    """
+
+    kind: str
+    peer: str
+    login: str | None = None
+
+
 @dataclass(slots=True)
 class FlowRecord:
     """A row of ``flow``; ``tags``, ``tasks``, ``parameters``, ``edges`` and ``schedule`` are JSON text."""
@@ -22,6 +37,7 @@ class FlowRecord:
     schedule: str | None
     created: int
     updated: int
+    resumes: int = 0
 
 
 @dataclass(slots=True)
@@ -45,6 +61,7 @@ class RunRecord:
     configuration: str
     parameters: str | None
     parent: str | None
+    retry_of: str | None
     tags: str
     at: int
     created: int
@@ -75,6 +92,7 @@ class RunRecord:
         trigger: str = "call",
         configuration: str = "",
         parameters: str | None = None,
+        retry_of: str | None = None,
     ) -> RunRecord:
         """A run that is not stored yet, without tasks.
 
@@ -88,6 +106,7 @@ class RunRecord:
             trigger: "call", "request" or "schedule".
             configuration: name of the configuration.
             parameters: JSON text, or None.
+            retry_of: id of the run that it repeats, or None.
         """
         return cls(
             key=0,
@@ -101,6 +120,7 @@ class RunRecord:
             configuration=configuration,
             parameters=parameters,
             parent=None,
+            retry_of=retry_of,
             tags="{}" if flow is None else flow.tags,
             at=now if started is None else started,
             created=now,

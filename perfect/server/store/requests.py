@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
-from perfect.server.store.tables import request, run, session_flow
+from perfect.server.store.tables import request, run
 
 _WAITING = ("queued", "leased")
+_OF_FLOW = (
+    select(request)
+    .where(request.c.flow_id == bindparam("of_flow"), request.c.state.in_(_WAITING))
+    .order_by(request.c.key)
+    .limit(bindparam("most"))
+)
 
 
 def insert(connection: Connection, run_key: int, flow_id: str, now: int) -> None:
@@ -18,16 +24,9 @@ def insert(connection: Connection, run_key: int, flow_id: str, now: int) -> None
     )
 
 
-def for_session(connection: Connection, session_id: str, limit: int) -> list[Row[Any]]:
-    """Requests for flows that the session can run and that nobody has claimed, oldest first."""
-    query = (
-        select(request)
-        .join_from(request, session_flow, session_flow.c.flow_id == request.c.flow_id)
-        .where(session_flow.c.session == session_id, request.c.state.in_(_WAITING))
-        .order_by(request.c.key)
-        .limit(limit)
-    )
-    return list(connection.execute(query))
+def of_flow(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
+    """Requests for a flow that nobody has claimed, oldest first."""
+    return list(connection.execute(_OF_FLOW, {"of_flow": flow_id, "most": limit}))
 
 
 def by_run(connection: Connection, run_id: str) -> Row[Any] | None:
@@ -36,13 +35,42 @@ def by_run(connection: Connection, run_id: str) -> Row[Any] | None:
     return connection.execute(query.where(run.c.id == run_id)).first()
 
 
-def waiting(connection: Connection, now: int) -> list[tuple[str, str | None]]:
-    """Flow and last session of each request that may be given out now, oldest first."""
+def are_waiting(connection: Connection, flow_id: str) -> bool:
+    """Whether a flow has requests that nobody has claimed."""
+    return bool(of_flow(connection, flow_id, 1))
+
+
+def lapsed(connection: Connection, now: int) -> list[tuple[str, str | None]]:
+    """Flow and last session of each lease that has ended unclaimed, oldest first."""
     query = select(request.c.flow_id, request.c.session).where(
-        (request.c.state == "queued")
-        | ((request.c.state == "leased") & (request.c.lease_until <= now))
+        request.c.state == "leased", request.c.lease_until <= now
     )
     return [(row[0], row[1]) for row in connection.execute(query.order_by(request.c.key))]
+
+
+def exhausted(connection: Connection, now: int, offers: int, limit: int) -> list[str]:
+    """Ids of the runs whose requests were offered so often and never claimed."""
+    query = (
+        select(run.c.id)
+        .join_from(request, run, run.c.key == request.c.run)
+        .where(
+            request.c.state == "leased", request.c.lease_until <= now, request.c.offers >= offers
+        )
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def older(connection: Connection, than: int, limit: int) -> list[str]:
+    """Ids of the runs whose requests wait since before ``than`` (ms since the epoch)."""
+    query = (
+        select(run.c.id)
+        .join_from(request, run, run.c.key == request.c.run)
+        .where(request.c.state == "queued", request.c.created < than)
+        .order_by(request.c.key)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def change(connection: Connection, key: int, **values: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, text, update
 
+from perfect.server.store import changes
 from perfect.server.store.records import RunRecord
 from perfect.server.store.statements import Prepared
 from perfect.server.store.tables import request, run, run_tag
@@ -25,6 +26,7 @@ _SAVE = Prepared(
     [*_CHANGING, "of_key"],
 )
 _MANY_FLOWS = 100
+_AT_ONCE = 500
 _SHORTEST_ID = 4
 _TERMINAL = sorted(TERMINAL)
 # as text, so that SQLite sees that the partial index fits
@@ -62,12 +64,14 @@ def insert_new(connection: Connection, record: RunRecord, tags: dict[str, str]) 
     key = connection.execute(insert(run), values).inserted_primary_key
     assert key is not None
     record.key = key[0]
+    changes.run(connection, record.key)
     set_tags(connection, record, tags)
 
 
 def save(connection: Connection, record: RunRecord) -> None:
     """Keep a run that changed."""
     _SAVE.run(connection, [(*_values(record), record.key)])
+    changes.run(connection, record.key)
 
 
 def move(connection: Connection, record: RunRecord, at: int) -> None:
@@ -95,6 +99,15 @@ def by_id(connection: Connection, run_id: str) -> RunRecord | None:
 def by_key(connection: Connection, key: int) -> RunRecord | None:
     """The run of that key."""
     return _one(connection, select(*_COLUMNS).where(run.c.key == key))
+
+
+def by_keys(connection: Connection, keys: Sequence[int]) -> list[RunRecord]:
+    """The runs of these keys, as far as they are there."""
+    found: list[RunRecord] = []
+    for first in range(0, len(keys), _AT_ONCE):
+        query = select(*_COLUMNS).where(run.c.key.in_(keys[first : first + _AT_ONCE]))
+        found += [RunRecord(*row) for row in connection.execute(query)]
+    return found
 
 
 def unsettled(connection: Connection) -> list[RunRecord]:
@@ -171,6 +184,10 @@ def _branches(wanted: Filter) -> list[Any] | None:
 
 def delete(connection: Connection, key: int) -> None:
     """Remove a run with everything that belongs to it (the schema cascades)."""
+    if changes.noting(connection):
+        query = select(run.c.id).where(run.c.key == key)
+        for run_id in connection.execute(query).scalars():
+            changes.gone(connection, run_id)
     connection.execute(request.delete().where(request.c.run == key))
     connection.execute(run_tag.delete().where(run_tag.c.run == key))
     connection.execute(run.delete().where(run.c.key == key))

@@ -7,13 +7,16 @@ from collections.abc import Collection
 from sqlalchemy import Connection, bindparam, select, update
 
 from perfect.server.store.statements import Prepared, upsert
-from perfect.server.store.tables import session, session_flow
+from perfect.server.store.tables import flow, session, session_flow
 
 _SEQ = select(session.c.seq).where(session.c.id == bindparam("of_id"))
 _SAVE_SEQ = Prepared(
     update(session).where(session.c.id == bindparam("of_id")).values(seq=bindparam("seq")),
     ("seq", "of_id"),
 )
+
+# how many parameters a statement may have differs; so many are fine everywhere
+_AT_ONCE = 500
 
 
 def seq(connection: Connection, session_id: str, client: str, monitored: bool, now: int) -> int:
@@ -58,3 +61,31 @@ def flows(connection: Connection, session_id: str) -> frozenset[str]:
     """Flows that the session can run."""
     query = select(session_flow.c.flow_id).where(session_flow.c.session == session_id)
     return frozenset(connection.execute(query).scalars())
+
+
+def flows_of(connection: Connection, session_ids: Collection[str]) -> set[str]:
+    """Ids of the flows that one of these sessions can run."""
+    found: set[str] = set()
+    ordered = sorted(session_ids)
+    for first in range(0, len(ordered), _AT_ONCE):
+        some = ordered[first : first + _AT_ONCE]
+        query = select(session_flow.c.flow_id).where(session_flow.c.session.in_(some)).distinct()
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def flow_names(connection: Connection, session_ids: Collection[str]) -> dict[str, list[str]]:
+    """Names of the flows that each of these sessions can run, in order."""
+    found: dict[str, list[str]] = {}
+    ordered = sorted(session_ids)
+    for first in range(0, len(ordered), _AT_ONCE):
+        some = ordered[first : first + _AT_ONCE]
+        query = (
+            select(session_flow.c.session, flow.c.name)
+            .join_from(session_flow, flow, flow.c.id == session_flow.c.flow_id)
+            .where(session_flow.c.session.in_(some))
+            .order_by(flow.c.name)
+        )
+        for row in connection.execute(query):
+            found.setdefault(row[0], []).append(row[1])
+    return found

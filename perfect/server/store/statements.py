@@ -16,6 +16,15 @@ def upsert(dialect: Dialect, table: Table) -> Any:
     return (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
 
 
+@cache
+def _by_position() -> Dialect:
+    """psycopg's dialect, which otherwise names parameters."""
+    engine = sa.create_mock_engine(
+        "postgresql+psycopg://", executor=lambda *_: None, paramstyle="format"
+    )
+    return engine.dialect
+
+
 class Prepared:
     """A statement whose parameters are given as tuples, in the order of ``names``.
 
@@ -36,6 +45,9 @@ class Prepared:
             connection.exec_driver_sql(sql, list(rows))
 
     def _compiled(self, dialect: Dialect) -> str:
+        if dialect.name == "postgresql":
+            # by position, too
+            dialect = _by_position()
         compiled = self._statement.compile(dialect=dialect, column_keys=list(self._names))
         order = tuple(getattr(compiled, "positiontup", None) or ())
         if order != self._names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
@@ -27,6 +27,9 @@ from sqlalchemy import (
 SCHEMA_VERSION = 2
 
 metadata = MetaData()
+
+# compared and ordered by code points on PostgreSQL, too, whatever its locale
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY
 _Key = BigInteger().with_variant(Integer, "sqlite")
@@ -52,6 +55,8 @@ flow = Table(
     Column("schedule", Text),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    # a run goes on where the one before it failed: its client keeps the results
+    Column("resumes", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("client", "name"),
     Index("flow_name", "name"),
 )
@@ -71,6 +76,8 @@ run = Table(
     Column("configuration", Text, nullable=False),
     Column("parameters", Text),
     Column("parent", Text),
+    # the run that it repeats
+    Column("retry_of", Text),
     Column("tags", Text, nullable=False),
     # what lists are ordered by: when it started, or was created while it has not
     Column("at", BigInteger, nullable=False),
@@ -192,6 +199,17 @@ session_flow = Table(
     sqlite_with_rowid=False,
 )
 
+# flows that may have requests to give out, in turn: whoever was served longest ago comes first
+queue = Table(
+    "queue",
+    metadata,
+    Column("flow_id", Text, primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+    # no connected client has the flow
+    Column("lonely", SmallInteger, nullable=False),
+    Index("queue_turn", "turn"),
+)
+
 request = Table(
     "request",
     metadata,
@@ -231,5 +249,19 @@ audit = Table(
     Column("session", Text),
     Column("action", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    # who asked for it; null where the backend did it by itself or a client reported it
+    Column("kind", Text),
+    Column("peer", Text),
+    Column("login", Text),
     Index("audit_run", "run_id"),
+)
+
+# sessions of the page; the cookie itself is never kept, only what can be computed from it with the token
+login = Table(
+    "login",
+    metadata,
+    Column("mark", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
 )

@@ -8,10 +8,12 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Float,
     Integer,
     Row,
     bindparam,
     case,
+    cast,
     func,
     insert,
     literal_column,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from perfect.server.store import changes
 from perfect.server.store.statements import Prepared, upsert
 from perfect.server.store.tables import run, task, task_attempt, task_detail
 from perfect.states import TaskState
@@ -79,13 +82,29 @@ _UPDATE = Prepared(
     update(task)
     .where(task.c.run == bindparam("of_run"), task.c.idx == bindparam("of_idx"))
     .values(
-        {name: func.coalesce(bindparam(name), _kept(name)) for name in WRITTEN}
-        | {"duration": func.coalesce(bindparam("duration"), _since_start, _kept("duration"))}
+        {
+            name: func.coalesce(bindparam(name, type_=task.c[name].type), _kept(name))
+            for name in WRITTEN
+        }
+        | {
+            "duration": func.coalesce(
+                bindparam("duration", type_=BigInteger), _since_start, _kept("duration")
+            )
+        }
         | {"inferred": 0}
     ),
     tuple(name for written in WRITTEN for name in (written, *_REPEATED.get(written, ())))
     + ("inferred", "of_run", "of_idx"),
 )
+
+_WITH_DETAILS = select(task, task_detail.c.result, task_detail.c.error).join_from(
+    task,
+    task_detail,
+    (task_detail.c.run == task.c.run) & (task_detail.c.idx == task.c.idx),
+    isouter=True,
+)
+
+_float_duration = cast(task.c.duration, Float)
 
 TaskRow = Row[Any]
 
@@ -93,6 +112,7 @@ TaskRow = Row[Any]
 def insert_many(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Keep new tasks: (run, idx, …as WRITTEN, inferred, slow)."""
     _INSERT.run(connection, rows)
+    changes.tasks(connection, ((row[0], row[1]) for row in rows))
 
 
 def update_many(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -102,6 +122,7 @@ def update_many(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None
     duration, and the attempt after the progress.
     """
     _UPDATE.run(connection, rows)
+    changes.tasks(connection, ((row[-2], row[-1]) for row in rows))
 
 
 def save_details(
@@ -136,20 +157,16 @@ def one(connection: Connection, run_key: int, idx: int) -> TaskRow | None:
 
 def listed(connection: Connection, run_key: int, after: int = -1, limit: int = -1) -> list[TaskRow]:
     """Tasks of a run with their results and errors, in order of their calls."""
-    query = (
-        select(task, task_detail.c.result, task_detail.c.error)
-        .join_from(
-            task,
-            task_detail,
-            (task_detail.c.run == task.c.run) & (task_detail.c.idx == task.c.idx),
-            isouter=True,
-        )
-        .where(task.c.run == run_key, task.c.idx > after)
-        .order_by(task.c.idx)
-    )
+    query = _WITH_DETAILS.where(task.c.run == run_key, task.c.idx > after).order_by(task.c.idx)
     if limit >= 0:
         query = query.limit(limit)
     return list(connection.execute(query))
+
+
+def at(connection: Connection, run_key: int, indices: Sequence[int]) -> list[TaskRow]:
+    """The tasks at these positions with their results and errors, in order."""
+    query = _WITH_DETAILS.where(task.c.run == run_key, task.c.idx.in_(indices))
+    return list(connection.execute(query.order_by(task.c.idx)))
 
 
 def trim(connection: Connection, run_key: int, count: int) -> None:
@@ -162,6 +179,7 @@ def close_open(
     connection: Connection, run_key: int, state: str, reason: str, now: int, inferred: bool
 ) -> None:
     """End the tasks that are still running."""
+    _note(connection, run_key, task.c.state.in_(_OPEN))
     # the client's clock may be ahead of ours
     ended = case((task.c.started > now, task.c.started), else_=now)
     connection.execute(
@@ -179,11 +197,19 @@ def close_open(
 
 def cancel_pending(connection: Connection, run_key: int, reason: str, inferred: bool) -> None:
     """The tasks that had not begun when their run ended will not."""
+    _note(connection, run_key, task.c.state == TaskState.PENDING.value)
     connection.execute(
         update(task)
         .where(task.c.run == run_key, task.c.state == TaskState.PENDING.value)
         .values(state=TaskState.CANCELLED.value, reason=reason, inferred=int(inferred))
     )
+
+
+def _note(connection: Connection, run_key: int, *conditions: Any) -> None:
+    """These tasks of the run are about to change."""
+    if changes.watching(connection, run_key):
+        query = select(task.c.run, task.c.idx).where(task.c.run == run_key, *conditions)
+        changes.tasks(connection, [(row[0], row[1]) for row in connection.execute(query)])
 
 
 def any_crucial_failed(connection: Connection, run_key: int) -> bool:
@@ -222,7 +248,7 @@ def sums(connection: Connection, run_keys: Sequence[int]) -> list[Row[Any]]:
             func.count(task.c.weight).label("weighted"),
             func.sum(task.c.weight).label("weight"),
             # as floats: so many large integers would overflow
-            func.sum(task.c.estimate * 1.0).label("estimate"),
+            func.sum(cast(task.c.estimate, Float)).label("estimate"),
             func.sum(done).label("done"),
             func.sum(task.c.weight * done).label("weight_done"),
             func.sum(task.c.estimate * done).label("estimate_done"),
@@ -249,8 +275,8 @@ def durations(connection: Connection, run_key: int) -> list[tuple[str, int, floa
         select(
             task.c.name,
             func.count(),
-            func.sum(task.c.duration * 1.0),
-            func.sum(task.c.duration * 1.0 * task.c.duration),
+            func.sum(_float_duration),
+            func.sum(_float_duration * _float_duration),
             func.max(task.c.duration),
         )
         .where(
@@ -266,6 +292,7 @@ def durations(connection: Connection, run_key: int) -> list[tuple[str, int, floa
 
 def mark_slow(connection: Connection, run_key: int, name: str, beyond: float) -> None:
     """Mark the tasks of that name that took longer than ``beyond`` ms."""
+    _note(connection, run_key, task.c.name == name, task.c.duration > beyond)
     connection.execute(
         update(task)
         .where(task.c.run == run_key, task.c.name == name, task.c.duration > beyond)

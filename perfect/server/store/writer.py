@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from perfect.server.store import changes
+
 T = TypeVar("T")
 
 _MAX_GROUP = 64
@@ -60,11 +62,27 @@ class Writer:
         connect: opens the writing connection; called on the writer's own thread.
         max_bytes: how many bytes of jobs may wait.
         forget: called when something was rolled back: what was remembered of the database may be wrong now.
+        tell: called on the writer's thread after a commit with what changed, while ``watch`` is on.
+        others_wrote: asked at the start of each transaction whether somebody else has written since the last one:
+            then, too, what was remembered may be wrong.
+
+    Attributes:
+        watch: what somebody wants to be told of.
+        commits: how many there were.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], max_bytes: int, forget: Callable[[], None]
+        self,
+        connect: Callable[[], Connection],
+        max_bytes: int,
+        forget: Callable[[], None],
+        tell: Callable[[changes.Changes], None] | None = None,
+        others_wrote: Callable[[Connection], bool] | None = None,
     ) -> None:
+        self.watch = changes.Watch()
+        self.commits = 0
+        self._tell = tell
+        self._others_wrote = others_wrote
         self._connect = connect
         self._max_bytes = max_bytes
         self._forget = forget
@@ -84,6 +102,17 @@ class Writer:
             self._closing = True
             self._ready.notify()
         self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is there to run jobs."""
+        return self._thread.is_alive() and not self._closing
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many jobs wait, and how many bytes they hold."""
+        with self._ready:
+            return len(self._jobs), self._waiting_bytes
 
     def submit(self, job: Callable[[Transaction], T], size: int = 0) -> Future[T]:
         """Queue a job; its future resolves after the commit.
@@ -137,11 +166,15 @@ class Writer:
 
     def _commit(self, connection: Connection, group: list[_Job]) -> None:
         done: list[tuple[Future[Any], Any, Transaction]] = []
+        changed = changes.Changes(self.watch)
         with connection.begin():
+            if self._others_wrote is not None and self._others_wrote(connection):
+                self._forget()
             for job, future, _ in group:
                 if not future.set_running_or_notify_cancel():
                     continue
                 transaction = Transaction(connection)
+                noted = changes.begin(connection, self.watch)
                 try:
                     with connection.begin_nested():
                         result = job(transaction)
@@ -153,6 +186,11 @@ class Writer:
                     future.set_exception(error)
                 else:
                     done.append((future, result, transaction))
+                    if noted is not None:
+                        changed.add(noted)
+        self.commits += 1
+        if changed and self._tell is not None:
+            self._tell(changed)
         for future, result, transaction in done:
             transaction.committed()
             future.set_result(result)

@@ -1,0 +1,117 @@
+"""The clients that are connected: who they are, what they can run and what they are running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from perfect.server.engine.clock import Clock, iso
+from perfect.server.engine.liveness import Liveness
+from perfect.server.engine.speaker import Speaker
+from perfect.server.store import sessions
+
+# names of flows, and ids of runs, that are listed per session
+_LISTED = 100
+
+
+@dataclass(slots=True)
+class _Session:
+    client: str
+    native: bool
+    agent: str
+    first: int
+    polls: int = 0
+    slots: int | None = None
+
+
+class Clients:
+    """The sessions that were heard of lately. To be changed on the event loop only.
+
+    Args:
+        clock: the time.
+        liveness: knows when each was heard last, and its active runs.
+        silence: seconds after which a session without an open poll counts as gone.
+    """
+
+    def __init__(self, clock: Clock, liveness: Liveness, silence: float) -> None:
+        self._clock = clock
+        self._liveness = liveness
+        self._silence = silence
+        self._sessions: dict[str, _Session] = {}
+
+    def heard(self, speaker: Speaker) -> None:
+        """Somebody speaks."""
+        known = self._sessions.get(speaker.session)
+        if known is None:
+            self._sessions[speaker.session] = _Session(
+                speaker.client, speaker.native, speaker.agent, self._clock.now()
+            )
+        elif speaker.agent:
+            known.agent = speaker.agent
+
+    @contextmanager
+    def polling(self, speaker: Speaker, slots: int | None) -> Iterator[None]:
+        """While its long poll is open; ``slots`` are its free places, None for a poller that does not say."""
+        self.heard(speaker)
+        known = self._sessions[speaker.session]
+        known.polls += 1
+        known.slots = slots
+        try:
+            yield
+        finally:
+            known.polls -= 1
+
+    def forget(self) -> None:
+        """Forget the sessions that were not heard of for long."""
+        remembered = set(self._liveness.sessions())
+        for session in [s for s, known in self._sessions.items() if not known.polls]:
+            if session not in remembered:
+                del self._sessions[session]
+
+    def connected(self) -> set[str]:
+        """Sessions that have an open poll, or were heard of a moment ago; thread-safe."""
+        ages = self._liveness.ages()
+        return {
+            session
+            for session, known in list(self._sessions.items())
+            if known.polls or ages.get(session, (self._silence, ()))[0] < self._silence
+        }
+
+    def flows(self, connection: Connection) -> frozenset[str]:
+        """Ids of the flows that a connected session can run."""
+        return frozenset(sessions.flows_of(connection, self.connected()))
+
+    def listed(self, connection: Connection) -> list[dict[str, Any]]:
+        """Every connected session, grouped by client, as it is shown; thread-safe."""
+        ages = self._liveness.ages()
+        now = self._clock.now()
+        connected = self.connected()
+        served = sessions.flow_names(connection, connected)
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for session, known in sorted(self._sessions.copy().items(), key=lambda item: item[1].first):
+            if session not in connected:
+                continue
+            age, runs = ages.get(session, (0.0, ()))
+            names = served.get(session, [])
+            groups.setdefault(known.client, []).append(
+                {
+                    "session": session,
+                    "native": known.native,
+                    "protocol": 2 if known.native else 1,
+                    "agent": known.agent or None,
+                    "firstSeen": iso(known.first),
+                    "lastSeen": iso(now if known.polls else now - round(age * 1000)),
+                    "polling": known.polls > 0,
+                    "freeSlots": known.slots,
+                    "concurrency": None if known.slots is None else known.slots + len(runs),
+                    "flows": names[:_LISTED],
+                    "flowCount": len(names),
+                    "activeRuns": sorted(runs)[:_LISTED],
+                    "activeRunCount": len(runs),
+                }
+            )
+        return [{"clientId": name, "sessions": found} for name, found in sorted(groups.items())]

@@ -1,0 +1,311 @@
+"""From what the writer changed to what the streams are told.
+
+The writer only notes ids (store.changes). Ten times a second at most, what they stand for is read as it is now,
+written as JSON once and published: whatever happened in between is told as one event. This works on a snapshot of
+the database in a thread of its own, and rests four times as long as it worked, so that watching stays cheap for
+those who report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from perfect.server.engine import views
+from perfect.server.engine.clients import Clients
+from perfect.server.engine.clock import Clock
+from perfect.server.engine.refusals import Unknown, shown
+from perfect.server.engine.stream import Hub, Stream, Topic
+from perfect.server.store import Watch, flows, logs, runs, tasks
+from perfect.server.store.changes import Changes
+from perfect.server.store.records import RunRecord
+
+_log = logging.getLogger(__name__)
+
+# seconds
+_PACE = 0.1
+_LOOK = 1.0
+_REST = 4
+# tasks, and lines, in one event
+_AT_ONCE = 500
+# tasks that are told of one by one; of more the page is told to look anew
+_MOST_TASKS = 5_000
+_MOST_LINES = 2_000
+
+Event = tuple[str, str | None, bytes]
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A run whose tasks and log are watched.
+
+    Attributes:
+        run: its id.
+        lines: how many lines of its log have been told.
+    """
+
+    run: str
+    lines: int
+
+
+@dataclass(slots=True)
+class _Told:
+    """What one look produced.
+
+    Attributes:
+        events: (type, run id, JSON).
+        lines: how far the log of each followed run is told, by key.
+        crowded: runs of which there is too much to tell.
+        clients: what was last said of each client.
+        connected: flows that have a connected client.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    lines: dict[int, int] = field(default_factory=dict)
+    crowded: list[Topic] = field(default_factory=list)
+    clients: dict[str, bytes] | None = None
+    connected: frozenset[str] = frozenset()
+
+
+class Newsroom:
+    """Publishes what changes to the streams.
+
+    Args:
+        clock: the time.
+        clients: who is connected.
+        read: opens a snapshot.
+        watch: what the writer is to note.
+        base_path: what URLs begin with.
+
+    Attributes:
+        hub: the open streams.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        clients: Clients,
+        read: Callable[[], AbstractContextManager[Connection]],
+        watch: Watch,
+        base_path: str,
+    ) -> None:
+        self.hub = Hub()
+        self._clock = clock
+        self._clients = clients
+        self._read = read
+        self._watch = watch
+        self._base_path = base_path
+        self._changes = Changes(watch)
+        self._wake = asyncio.Event()
+        self._followed: dict[int, _Followed] = {}
+        self._known_clients: dict[str, bytes] | None = None
+        self._known_flows: frozenset[str] = frozenset()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def tell(self, changed: Changes) -> None:
+        """Something was committed; called on the writer's thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody watches any more
+                self._loop.call_soon_threadsafe(self._note, changed)
+
+    async def open(self, run_id: str | None, last: str | None) -> Stream:
+        """Begin a stream, of one run or of everything.
+
+        Args:
+            run_id: id of the run, or None.
+            last: id of the last event seen, of a stream that is resumed.
+
+        Raises:
+            Unknown: there is no such run.
+        """
+        self._watch.on = True
+        topic = Topic()
+        if run_id is not None:
+            topic = await asyncio.to_thread(self._find, run_id)
+            assert topic.key is not None
+            if topic.key not in self._followed:
+                # noted from now on, and only then asked how long the log is: no line falls in between
+                self._watch.runs |= {topic.key}
+                lines = await asyncio.to_thread(self._lines, topic.key)
+                self._followed.setdefault(topic.key, _Followed(run_id, lines))
+        stream = self.hub.open(topic, last)
+        self._wake.set()
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """A stream is over."""
+        self.hub.leave(stream, self._clock.monotonic())
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        self._loop = loop = asyncio.get_running_loop()
+        looked = loop.time()
+        while True:
+            if self._watch.on:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK):
+                        await self._wake.wait()
+            else:
+                await self._wake.wait()
+            self._wake.clear()
+            began = loop.time()
+            try:
+                clients = began - looked >= _LOOK
+                if clients:
+                    looked = began
+                await self._publish(clients)
+            except Exception:
+                _log.exception("the event stream missed something")
+                self._restart("the backend could not read what changed")
+            self._forget()
+            worked = loop.time() - began
+            await asyncio.sleep(max(_PACE - worked, worked * _REST))
+
+    def close(self) -> None:
+        """End every stream."""
+        self.hub.close()
+
+    def _note(self, changed: Changes) -> None:
+        self._changes.add(changed)
+        self._wake.set()
+
+    async def _publish(self, clients: bool) -> None:
+        changes, self._changes = self._changes, Changes(self._watch)
+        if not (changes or clients):
+            return
+        followed = {key: (one.run, one.lines) for key, one in self._followed.items()}
+        told = await asyncio.to_thread(self._look, changes, followed, clients)
+        for key, lines in told.lines.items():
+            if key in self._followed:
+                self._followed[key].lines = lines
+        if told.clients is not None:
+            self._known_clients, self._known_flows = told.clients, told.connected
+        for kind, run, data in told.events:
+            self.hub.publish(kind, run, data)
+        for topic in told.crowded:
+            self.hub.restart(topic, "more happened than can be told")
+
+    def _restart(self, why: str) -> None:
+        for topic in self.hub.topics:
+            self.hub.restart(topic, why)
+
+    def _forget(self) -> None:
+        self.hub.forget(self._clock.monotonic())
+        topics = self.hub.topics
+        keys = {topic.key for topic in topics if topic.key is not None}
+        for key in [key for key in self._followed if key not in keys]:
+            del self._followed[key]
+        self._watch.runs = frozenset(keys)
+        self._watch.on = bool(topics)
+        if not topics:
+            self._known_clients = None
+
+    # The rest runs in a thread.
+
+    def _find(self, run_id: str) -> Topic:
+        with self._read() as connection:
+            record = runs.by_id(connection, run_id)
+        if record is None:
+            raise Unknown(f"there is no run {shown(run_id)}")
+        return Topic(record.id, record.key)
+
+    def _lines(self, key: int) -> int:
+        with self._read() as connection:
+            record = runs.by_key(connection, key)
+        return 0 if record is None else record.lines
+
+    def _look(self, changes: Changes, followed: dict[int, tuple[str, int]], clients: bool) -> _Told:
+        told = _Told()
+        now = self._clock.now()
+        with self._read() as connection:
+            records = {
+                record.key: record for record in runs.by_keys(connection, sorted(changes.runs))
+            }
+            for key, found in changes.tasks.items():
+                if key in records and key in followed:
+                    self._look_at_tasks(connection, records[key], sorted(found), now, told)
+            for key in records.keys() & followed.keys():
+                self._look_at_log(connection, records[key], followed[key][1], told)
+            listed = views.summaries(connection, list(records.values()), now, self._base_path)
+            told.events += [("run", run["id"], orjson.dumps(run)) for run in listed]
+            flow_ids = {its_id for kind, its_id in changes.others if kind == "flow"}
+            if clients:
+                flow_ids |= self._look_at_clients(connection, told)
+            if flow_ids:
+                connected = self._clients.flows(connection)
+                for flow in flows.listed(connection, flow_ids):
+                    shown_flow = views.flow(connection, flow, connected=flow.id in connected)
+                    told.events.append(("flow", None, orjson.dumps(shown_flow)))
+        told.events += [
+            ("run", run_id, orjson.dumps({"id": run_id, "deleted": True}))
+            for run_id in sorted(changes.gone)
+        ]
+        return told
+
+    def _look_at_tasks(
+        self,
+        connection: Connection,
+        record: RunRecord,
+        found: list[int],
+        now: int,
+        told: _Told,
+    ) -> None:
+        if len(found) > _MOST_TASKS:
+            told.crowded.append(Topic(record.id, record.key))
+            return
+        for some in _parts(found, _AT_ONCE):
+            rows = tasks.at(connection, record.key, some)
+            data = {"runId": record.id, "tasks": views.moving(connection, record, rows, now)}
+            told.events.append(("task", record.id, orjson.dumps(data)))
+
+    def _look_at_log(
+        self, connection: Connection, record: RunRecord, seen: int, told: _Told
+    ) -> None:
+        told.lines[record.key] = record.lines
+        after = max(seen, record.lines - _MOST_LINES)
+        skipped = after - seen
+        for some in _parts(logs.page(connection, record.key, after, _MOST_LINES), _AT_ONCE):
+            data = {
+                "runId": record.id,
+                "lines": [views.log_line(row) for row in some],
+                "skipped": skipped,
+            }
+            skipped = 0
+            told.events.append(("log", record.id, orjson.dumps(data)))
+
+    def _look_at_clients(self, connection: Connection, told: _Told) -> set[str]:
+        """Tell of the clients that changed; returns the flows that a client came for, or left."""
+        listed = {group["clientId"]: group for group in self._clients.listed(connection)}
+        told.connected = self._clients.flows(connection)
+        told.clients = {name: _lasting(group) for name, group in listed.items()}
+        before = self._known_clients
+        if before is None:
+            return set()
+        for name, text in told.clients.items():
+            if before.get(name) != text:
+                told.events.append(("client", None, orjson.dumps(listed[name])))
+        for name in sorted(before.keys() - listed.keys()):
+            gone: dict[str, Any] = {"clientId": name, "sessions": []}
+            told.events.append(("client", None, orjson.dumps(gone)))
+        return set(told.connected ^ self._known_flows)
+
+
+def _parts(found: list[Any], size: int) -> Iterator[list[Any]]:
+    for first in range(0, len(found), size):
+        yield found[first : first + size]
+
+
+def _lasting(group: dict[str, Any]) -> bytes:
+    """What of a client is worth an event when it changes: all but the time it was heard of."""
+    sessions = [
+        {name: value for name, value in session.items() if name not in ("lastSeen", "polling")}
+        for session in group["sessions"]
+    ]
+    return orjson.dumps(sessions)

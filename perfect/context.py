@@ -14,7 +14,10 @@ import threading
 from collections.abc import Callable
 from threading import get_ident
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from perfect.about import RunInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,6 +113,11 @@ class Scope:
     def emit(self, stream: str, level: str, text: str) -> None:
         """Take one whole line, without its newline."""
         raise NotImplementedError
+
+    def about(self) -> RunInfo | None:
+        """The run that this belongs to, or None."""
+        run = self.run
+        return None if run is None else run.about()
 
     def report_progress(self, fraction: float) -> None:
         """Take what a task says of its own progress, 0–1; where no task is, nothing happens."""

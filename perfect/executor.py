@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,11 @@ from perfect import capture, forking, terminal, ticker
 from perfect.calls import TaskCalls
 from perfect.context import current, enter_run, leave_run
 from perfect.definitions import WorkflowRegistry
-from perfect.errors import NotFound
+from perfect.errors import ConfigurationError, NotFound
 from perfect.failures import describe, state_after
 from perfect.flows import FlowDefinition
 from perfect.jsonable import snapshot
-from perfect.records import COMPLETED, FAILED, FlowRun
+from perfect.records import COMPLETED, FAILED, LONGEST_TEXT, MOST_ENTRIES, FlowRun
 from perfect.session import Session
 from perfect.signals import Terminated, terminable
 from perfect.states import TaskState
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from perfect.api import ExecutionRequest
 
 log = logging.getLogger("perfect")
-
-# What is kept of an argument for display: the first so many entries and characters.
-MOST_ENTRIES, LONGEST_TEXT = 100, 1000
 
 
 class FlowExecutor(TaskCalls):
@@ -40,6 +38,7 @@ class FlowExecutor(TaskCalls):
         configuration: "development", "debug", "release" or free text.
         parent: id of the run this one was called in.
         trigger: "call", "request" or "schedule".
+        retry_of: id of the run that this one repeats.
     """
 
     def __init__(
@@ -51,6 +50,7 @@ class FlowExecutor(TaskCalls):
         configuration: str = "development",
         parent: str | None = None,
         trigger: str = "call",
+        retry_of: str | None = None,
     ) -> None:
         run = FlowRun(
             definition.to_dict(),
@@ -61,6 +61,7 @@ class FlowExecutor(TaskCalls):
             trigger=trigger,
         )
         super().__init__(session, run)
+        run.retry_of = retry_of
         run.caller = self
         run.abandon = self._abandon
         run.relieve = session.relieve
@@ -126,8 +127,20 @@ class FlowExecutor(TaskCalls):
                     self._pool.close(cancel=True, wait=False)
             raise
 
+    def refuse(self, error: Exception, given: dict[str, Any]) -> None:
+        """Begin and fail the run without calling the flow: what it was given can't be used."""
+        with terminable():
+            token = self._begin((), {})
+            try:
+                self.run.parameters = _shown(given)
+                self.run.given = partial(dict, given)
+                self._end(error)
+            finally:
+                current.reset(token)
+
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.run.parameters = _parameters(self._function, args, kwargs)
+        self.run.given = partial(_arguments, self._function, args, kwargs)
         capture.begin()
         self._session.begin(self.run)
         enter_run(self.run)
@@ -178,21 +191,39 @@ class FlowExecutor(TaskCalls):
         self._session.end(run)
 
 
+def _arguments(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    defaults: bool = True,
+) -> dict[str, Any]:
+    """The arguments of a call by name; empty if they don't fit, which the call itself will say."""
+    try:
+        signature = inspect.signature(function)
+        bound = signature.bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {}
+    if defaults:
+        bound.apply_defaults()
+    arguments = bound.arguments
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(name, {}))
+    return arguments
+
+
 def _parameters(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """The arguments of a flow's call by name, for display: a bounded snapshot."""
     if not args and not kwargs:
         return {}
-    try:
-        signature = inspect.signature(function)
-        bound = signature.bind(*args, **kwargs).arguments
-        for name, parameter in signature.parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                bound.update(bound.pop(name, {}))
-    except (TypeError, ValueError):  # the call itself will say so
-        return {}
-    shown = snapshot(bound, longest=LONGEST_TEXT, most=MOST_ENTRIES)
+    bound = _arguments(function, args, kwargs, defaults=False)
+    return _shown(bound)
+
+
+def _shown(arguments: dict[str, Any]) -> dict[str, Any]:
+    shown = snapshot(arguments, longest=LONGEST_TEXT, most=MOST_ENTRIES)
     return shown if isinstance(shown, dict) else {}
 
 
@@ -217,11 +248,17 @@ def create_execution_handler(
             trigger="request",
         )
         try:
+            args, kwargs = definition.arguments(request.parameters)
+        except ConfigurationError as error:
+            executor.refuse(error, request.parameters)
+            log.error("run %s of flow %r failed: %s", request.run_id, request.flow_name, error)
+            return None
+        try:
             if definition.is_async:
                 import asyncio  # 25 ms, and only needed here
 
-                return asyncio.run(executor.execute_async(**request.parameters))
-            return executor.execute(**request.parameters)
+                return asyncio.run(executor.execute_async(*args, **kwargs))
+            return executor.execute(*args, **kwargs)
         except (Exception, SystemExit) as error:
             log.error(
                 "run %s of flow %r failed: %s: %s",

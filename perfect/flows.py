@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from perfect.definitions import COROUTINE, TaskDefinition, _Facts, code_kind
 from perfect.schedules import CronSchedule
 from perfect.tasks import Task
+
+if TYPE_CHECKING:
+    from perfect.parameters import Parameters
 
 
 class FlowDefinition(_Facts):
@@ -34,6 +37,7 @@ class FlowDefinition(_Facts):
         self.tags = {} if tags is None else tags
         self.schedule = schedule
         self._tasks = tasks
+        self._parameters: Parameters | None = None
 
     @property
     def is_async(self) -> bool:
@@ -54,6 +58,26 @@ class FlowDefinition(_Facts):
         """Look (again) for the tasks that the flow's code calls."""
         self._tasks = [found.definition for found in tasks_of(self.func)]
 
+    @property
+    def _takes(self) -> Parameters:
+        if self._parameters is None:
+            from perfect.parameters import Parameters
+
+            self._parameters = Parameters(self.func)
+        return self._parameters
+
+    def parameters_schema(self) -> dict[str, Any]:
+        """JSON Schema (2020-12) of its parameters, from its function's signature."""
+        return self._takes.schema
+
+    def arguments(self, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What its function is called with, positional and by name, made of JSON values by name.
+
+        Raises:
+            ConfigurationError: one is unknown, missing or can't be converted; it names it.
+        """
+        return self._takes.arguments(given)
+
     def to_dict(self) -> dict[str, Any]:
         """The registration body (PROTOCOL part 1)."""
         return {
@@ -62,6 +86,7 @@ class FlowDefinition(_Facts):
             "tags": dict(self.tags),
             "tasks": [task.to_dict() for task in self.tasks],
             "schedule": None if self.schedule is None else self.schedule.to_wire(),
+            "parameters": self.parameters_schema(),
         }
 
 

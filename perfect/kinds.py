@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -231,8 +232,6 @@ def hints_of(thing: Any, namespace: dict[str, Any]) -> dict[str, Any]:
 
 
 def _namespace(kind: type) -> dict[str, Any]:
-    import sys
-
     return {**vars(sys.modules.get(kind.__module__, typing)), kind.__name__: kind}
 
 
@@ -246,20 +245,21 @@ def _fields_of_dict(kind: Any, definitions: Definitions) -> dict[str, Field]:
 
 def _fields_of_class(kind: Any, definitions: Definitions) -> dict[str, Field]:
     hints = hints_of(kind, _namespace(kind))
+    parts = getattr(kind, "__dataclass_fields__", {})
     fields = {}
     for name, parameter in inspect.signature(kind).parameters.items():
         default = parameter.default
-        factory = getattr(kind, "__dataclass_fields__", {}).get(name)
-        if factory is not None and factory.default_factory in (list, dict, set):
-            default = factory.default_factory()
-        elif factory is not None and parameter.default is not factory.default:
-            default = None if parameter.default is _EMPTY else default
+        made_by = getattr(parts.get(name), "default_factory", None)
+        if made_by in (list, dict, set):
+            default = made_by()
         fields[name] = Field(
             definitions.kind_of(hints.get(name, Any), 1), parameter.default is _EMPTY, default
         )
-    for name, one in getattr(kind, "__dataclass_fields__", {}).items():
+    for name, one in parts.items():
         if name not in fields and not one.init and one._field_type.name == "_FIELD":
-            fields[name] = Field(ANYTHING, False, told=False)  # told of a run, and made by the class
+            fields[name] = Field(
+                ANYTHING, False, told=False
+            )  # told of a run, and made by the class
     return fields
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import time
 from typing import Any, NamedTuple
 
+from perfect.about import RunInfo
 from perfect.context import Caller, Scope, current
 from perfect.failures import describe
 from perfect.jsonable import snapshot
@@ -31,6 +32,8 @@ RUNNING, RETRYING, COMPLETED, FAILED = (
     TaskState.COMPLETED,
     TaskState.FAILED,
 )
+# What is told of a flow's argument: the first so many entries and characters.
+MOST_ENTRIES, LONGEST_TEXT = 100, 1000
 MOST_ATTEMPTS = 100  # that are told of one task run: the newest
 
 log = logging.getLogger("perfect")
@@ -75,6 +78,8 @@ class FlowRun(Scope):
         started, ended: s since the epoch; `ended` is None while it runs.
         error: ``{"type", "message", "traceback"}`` of what ended it, or None.
         relieve: called now and then; gives the sender a moment when too much waits for it.
+        given: tells the values that the flow was given, by name, with its defaults; set by its executor.
+        retry_of: id of the run that this one repeats, or None.
         abandon: closes the run from outside, with a reason; set by its executor.
         task_count: how many task calls there were, known at the end.
     """
@@ -97,6 +102,10 @@ class FlowRun(Scope):
         "abandon",
         "relieve",
         "lines",
+        "given",
+        "retry_of",
+        "_about",
+        "_about_away",
         "__weakref__",
     )
 
@@ -127,6 +136,10 @@ class FlowRun(Scope):
         self.relieve: Callable[[], None] = lambda: None
         self.lines = 0  # written so far
         self.abandon: Callable[[str], None] = lambda reason: None
+        self.given: Callable[[], dict[str, Any]] = lambda: self.parameters
+        self.retry_of: str | None = None
+        self._about: RunInfo | None = None
+        self._about_away: RunInfo | None = None
         self.announced = False  # whether the sender has told the beginning
         self.partials = {}
 
@@ -138,6 +151,23 @@ class FlowRun(Scope):
     def name(self) -> str:
         name: str = self.flow["name"]
         return name
+
+    def about(self) -> RunInfo:
+        """What the flow's code may ask of its run; the same object each time."""
+        if self._about is None:
+            self._about = RunInfo(
+                *(self.id, self.name, self.configuration, self.given(), self.trigger),
+                *(dict(self.flow["tags"]), self.parent, self.started, self.retry_of),
+            )
+        return self._about
+
+    def about_away(self) -> RunInfo:
+        """The same for another process: the values as they are reported, so that they can travel."""
+        if self._about_away is None:
+            about = self.about()
+            told = snapshot(about.parameters, longest=LONGEST_TEXT, most=MOST_ENTRIES)
+            self._about_away = about._replace(parameters=told)
+        return self._about_away
 
     def emit(self, stream: str, level: str, text: str) -> None:
         self.put(_new_line(LogLine, (self.id, None, stream, level, text, time())))

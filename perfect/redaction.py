@@ -35,8 +35,16 @@ DEFAULT_PATTERNS = (
 _HINTS = ("passw", "pwd", "secret", "token", "key", "authoriz", "bearer", "://", "akia", "gh")
 _SECRET_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_NAMES})$")
 
+# What in a JSON Schema are values, of which those under the name of a secret are masked whole.
+_OF_VALUES = ("default", "examples", "const", "enum")
+
 _values: set[str] = set()
 _values_lock = threading.Lock()
+
+
+def hides(name: str) -> bool:
+    """Whether what goes by this name is masked, whatever it is: ``db_password``, ``api-key``."""
+    return _SECRET_NAME.search(name) is not None
 
 
 class Secret:
@@ -134,6 +142,17 @@ class Redactor:
         if type(value) is list:
             return [self.redact(entry) for entry in value]
         return value
+
+    def redact_schema(self, schema: Any) -> Any:
+        """A JSON Schema with every secret in it masked, and still a schema: names are names there."""
+        if type(schema) is dict:
+            return {
+                key: self.redact(part) if key in _OF_VALUES else self.redact_schema(part)
+                for key, part in schema.items()
+            }
+        if type(schema) is list:
+            return [self.redact_schema(part) for part in schema]
+        return self.redact_text(schema) if type(schema) is str else schema
 
     def _mask_cut(self, text: str) -> str:
         """Mask the beginning of a secret at a cut that went through it."""

@@ -210,7 +210,8 @@ def choice(members: list[Any]) -> Kind:
 
     def load(value: Any) -> Any:
         for json, member in told:
-            if type(json) is type(value) and json == value:
+            # As in JSON: 1 is 1.0, and not true.
+            if json == value and isinstance(json, bool) == isinstance(value, bool):
                 return member
         raise Unfit(value, f"is not {what}")
 
@@ -228,7 +229,7 @@ def _enum(annotation: type[Enum]) -> Kind:
             return by_value.load(value)
         except Unfit:
             name = value.removeprefix(f"{annotation.__name__}.") if type(value) is str else None
-            if name in annotation.__members__:
+            if name is not None and name in annotation.__members__:
                 return annotation[name]
             raise
 

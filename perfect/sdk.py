@@ -12,6 +12,7 @@ from functools import update_wrapper
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from perfect.about import RunInfo
 from perfect.context import find_scope, propagate
 from perfect.errors import ConfigurationError, NotFound
 from perfect.schedules import CronSchedule, IntervalSchedule
@@ -64,6 +65,7 @@ __all__ = [
     "IntervalSchedule",
     "LogCapture",
     "Progress",
+    "RunInfo",
     "Secret",
     "StateManager",
     "Task",
@@ -74,6 +76,7 @@ __all__ = [
     "WorkflowRegistry",
     "configure",
     "connect",
+    "current_run",
     "flow",
     "get_registry",
     "listen",
@@ -268,6 +271,15 @@ def connect(timeout: float = 5.0) -> bool:
     from perfect.running import get_session
 
     return get_session().connect(timeout)
+
+
+def current_run() -> RunInfo | None:
+    """The run that this code is part of: its id, configuration, parameters, …; None outside a run.
+
+    In flows and tasks, in their threads and coroutines, and in a graph's worker processes.
+    """
+    scope = find_scope()
+    return None if scope is None else scope.about()
 
 
 def progress(fraction: float) -> None:

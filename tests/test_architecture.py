@@ -19,9 +19,11 @@ ROOT = Path(perfect.__file__).parent
 
 # Each module may import those above it.
 LAYERS = """
-    errors states text scan
+    errors states text scan about
     schedules settings signals context jsonable redaction outcomes plain
-    canonical definitions failures statefile logs
+    canonical definitions failures statefile logs scalars
+    kinds
+    parameters
     bound store
     tasks
     caching options mapping wiring flows
@@ -68,6 +70,7 @@ RANK = {
 ALLOWED_LATE = {
     ("sdk", "perfect.running"),
     ("flows", "perfect.scan"),
+    ("flows", "perfect.parameters"),  # once a flow is called or registered
     ("cli", "perfect.spool"),
     ("session", "perfect.api"),
     ("session", "perfect.delivery"),
@@ -260,9 +263,9 @@ def test_the_public_names_are_pinned() -> None:
     assert set(perfect.__all__) == set("""
         BackendError BackendRefused BackendUnreachable ConfigurationError CronSchedule CycleError
         Flow FlowDefinition GraphError IntervalSchedule LogCapture MissingExtra NotFound NotSendable
-        PerfectError Progress RemoteError ScheduleError Secret StateManager StorageError Task TaskCache TaskDefinition
+        PerfectError Progress RemoteError RunInfo ScheduleError Secret StateManager StorageError Task TaskCache TaskDefinition
         TaskError TaskFailed TaskResult TaskState TaskTimeout TriggerNotMet Uncacheable WorkerLost
-        WorkflowRegistry __version__ configure connect flow get_registry listen progress propagate
+        WorkflowRegistry __version__ configure connect current_run flow get_registry listen progress propagate
         run task unmapped watch_progress
         """.split())
     assert sorted(dir(perfect)) == sorted(perfect.__all__)

@@ -14,6 +14,7 @@ from time import time
 from typing import Any
 
 from perfect import capture
+from perfect.about import RunInfo
 from perfect.context import PLAIN, Scope, current, enter_run, leave_run
 from perfect.driving import perform
 from perfect.errors import NotSendable, RemoteError
@@ -39,6 +40,7 @@ class RemoteScope(Scope):
 
     Args:
         send: sends a few of them and raises nothing; called from any thread, by one at a time.
+        about: the run that the task is part of.
     """
 
     __slots__ = (
@@ -51,10 +53,12 @@ class RemoteScope(Scope):
         "_sent",
         "_timer",
         "_over",
+        "_about",
     )
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, about: RunInfo | None = None) -> None:
         self.caller = PLAIN
+        self._about = about
         self.partials = {}
         self._send = send
         self._said: list[Said] = []
@@ -69,6 +73,9 @@ class RemoteScope(Scope):
     def emit(self, stream: str, level: str, text: str) -> None:
         # Redacted here, because the secrets that are made here are known here only.
         self._add(Said(stream, level, cut_line(_redactor.redact_text(text)), time()))
+
+    def about(self) -> RunInfo | None:
+        return self._about
 
     def report_progress(self, fraction: float) -> None:
         self._add(Said("progress", "", str(fraction), time()))
@@ -132,7 +139,7 @@ def carry_out(
         begun: called when everything is there and the task begins.
         dumps: pickles what the task raises.
     """
-    scope = None if send is None else RemoteScope(send)
+    scope = None if send is None else RemoteScope(send, errand.about)
     token = current.set(scope)
     result: Any = None
     error: BaseException | None = None

@@ -37,7 +37,9 @@ class GraphDefinition(FlowDefinition):
         def run(**parameters: Any) -> Any:
             scope = current.get()
             assert scope is not None and isinstance(scope.caller, FlowExecutor)
-            return run_graph(scope.caller, given_parameters(graph, parameters))
+            values = given_parameters(graph, parameters)
+            scope.run.given = lambda: values
+            return run_graph(scope.caller, values)
 
         super().__init__(name, run, description, None, tags, schedule)
         self.graph = graph
@@ -48,9 +50,15 @@ class GraphDefinition(FlowDefinition):
             node.task.definition for node in nodes if not isinstance(node.task, Parameter)
         ]
 
+    def parameters_schema(self) -> dict[str, Any]:
+        return parameters_schema(self.graph)
+
+    def arguments(self, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The values as they are: a graph's parameters have no types. The run checks their names."""
+        return (), dict(given)
+
     def to_dict(self) -> dict[str, Any]:
         body = super().to_dict()
-        body["parameters"] = parameters_schema(self.graph)
         if self.tasks:
             plan = self.graph.plan()
             body["edges"] = [

@@ -13,6 +13,7 @@ import sys
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from perfect.about import RunInfo
 from perfect.context import current
 from perfect.errors import NotSendable, WorkerLost
 from perfect.failures import describe
@@ -48,6 +49,7 @@ class Errand(NamedTuple):
         name: the task's.
         module, qualname: where the task, or its function, is found; None: `task` is it.
         timeout: s, or None; held there.
+        about: the run that it is made for; None: one that nobody is told of.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Errand(NamedTuple):
     args: Any
     kwargs: dict[str, Any]
     timeout: float | None
+    about: RunInfo | None = None
 
 
 class Outcome(NamedTuple):
@@ -109,7 +112,14 @@ def errand_of(work: Work) -> Errand:
                     f"task {task.name!r} can't be sent to another process, which would look for it by "
                     f"its name: {problem}; define it at the top level of a module, or run it in threads",
                 )
-    return Errand(task.name, module, qualname, sent, work.args, work.kwargs, task.timeout)
+    return Errand(
+        *(task.name, module, qualname, sent, work.args, work.kwargs, task.timeout), about_run(work)
+    )
+
+
+def about_run(work: Work) -> RunInfo | None:
+    """What the task may ask there of the run that it is part of."""
+    return None if work.entry is None else work.entry.run.about_away()
 
 
 def packed(errand: Errand) -> bytes:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from perfect import __version__
+from perfect.server.accesslog import AccessLog
 from perfect.server.engine.backend import Backend
 from perfect.server.engine.clock import Clock
 from perfect.server.routes import (
@@ -16,12 +17,15 @@ from perfect.server.routes import (
     answers,
     audit,
     classic,
+    control,
     dispatch,
     docs,
     flows,
     guard,
     login,
+    metrics,
     native,
+    observer,
     pages,
     reports,
     runs,
@@ -51,6 +55,8 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
             yield
         finally:
             await backend.stop()
+            if log is not None:
+                log.close()
 
     app = FastAPI(
         title="perfect",
@@ -63,6 +69,8 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
         redirect_slashes=False,
     )
     app.state.backend = backend
+    answered = observer.Answered()
+    app.state.metrics = metrics.Metrics(backend, answered)
     answers.install(app)
     # the last one added is the first one asked
     app.add_middleware(access.Access, backend=backend)
@@ -74,12 +82,17 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
             allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID"],
         )
     app.add_middleware(guard.Guard, settings=settings)
+    log = AccessLog() if settings.access_log else None
+    app.add_middleware(observer.Observer, answered=answered, clock=backend.clock, log=log)
     for module in (
         native,
         flows,
         classic,
         dispatch,
         runs,
+        control,
+        stream,
+        metrics,
         statistics,
         reports,
         docs,

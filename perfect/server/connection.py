@@ -7,68 +7,159 @@ is answered from here, in the one shape of every failure.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import orjson
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from perfect.server.settings import ServerSettings
 
-# bytes/s that a peer must read while an answer waits for it
+# bytes/s that a peer must read at least while an answer waits for it
 _SLOWEST = 1_000
-# the application answers a slow body itself, with 408; this is for those that it does not read
+# the application itself answers a slow body with 408; this is for those that it does not read
 _GRACE = 1.0
-# of a body whose request was answered already, so much is read, in the hope of the next request
-_ANSWERED_BODY = 1024 * 1024
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with limits; made by a subclass that has the settings."""
+    """uvicorn's protocol with limits; ``limited`` makes the class that has the settings."""
 
     settings: ServerSettings
 
     _deadline: asyncio.TimerHandle | None = None
     _draining: asyncio.TimerHandle | None = None
-    _head = 0
+    _refusal: tuple[int, str] | None = None
     _in_head = False
-    _surplus = 0
+    _begun = 0
+    _read = 0
+    _size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A peer has connected; it is expected to say something soon."""
+        """A peer has connected, and should say something soon."""
         super().connection_made(transport)
         self._expect(self.settings.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self._expect(None)
-        self._drained()
+        self._stop_draining()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request have come, perhaps the first."""
-        if self._deadline is None and self._is_idle():
-            self._expect(self.settings.head_timeout)
-        if self._in_head or self._deadline is not None:
-            self._head += len(data)
-        try:
-            super().data_received(data)
-        except _Refused as refused:
-            self._refuse(refused.status, refused.error)
+        """Some bytes have come."""
+        begun = self._begun
+        super().data_received(data)
+        if self.transport.is_closing():
             return
-        # a name or value that goes on and on is not shown to the callbacks before it ends
-        if self._in_head and self._head > self._most_head():
-            self._refuse(431, f"the head of the request has more than {self._most_head()} bytes")
+        if self._in_head and begun == self._begun:
+            # a name or value that goes on and on is not handed to the callbacks before it ends
+            self._read += len(data)
+            most = self.settings.limits.url + self.settings.limits.headers
+            if self._read > most:
+                self._refuse(431, f"the head of the request has more than {most} bytes")
+        elif self._deadline is None and self.timeout_keep_alive_task is None and self._is_idle():
+            self._expect(self.settings.head_timeout)
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._size, self._surplus = True, 0, 0
+        self._in_head = True
+        self._begun += 1
+        self._read = self._size = 0
         self._expect(self.settings.head_timeout)
 
     def on_url(self, url: bytes) -> None:
         """A piece of its address."""
         super().on_url(url)
-        if len(self.url) > self.settings.limits.url:
-            raise _Refused(414, f"the address has more than {self.settings.limits.url} bytes")
+        most = self.settings.limits.url
+        if len(self.url) > most:
+            self._stop(414, f"the address has more than {most} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its headers."""
+        super().on_header(name, value)
+        limits = self.settings.limits
+        self._size += len(name) + len(value)
+        if len(self.headers) > limits.header_count:
+            self._stop(431, f"the request has more than {limits.header_count} headers")
+        if self._size > limits.headers:
+            self._stop(431, f"the headers have more than {limits.headers} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._in_head = False
+        self._expect(self.settings.body_timeout + _GRACE)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._expect(None)
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than the answer is written."""
+        super().pause_writing()
+        self._stop_draining()
+        self._drain()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._stop_draining()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request, or more than is taken."""
+        status, error = self._refusal or (400, "that is not HTTP")
+        self._refuse(status, error)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _stop(self, status: int, error: str) -> None:
+        # the parser makes one of its own errors of this, and uvicorn then asks for the 400
+        self._refusal = (status, error)
+        raise ValueError(error)
+
+    def _refuse(self, status: int, error: str) -> None:
+        body = orjson.dumps({"success": False, "error": error, "detail": None})
+        self.transport.write(
+            STATUS_LINE[status] + b"content-type: application/json\r\n"
+            b"x-content-type-options: nosniff\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
+
+    def _expect(self, seconds: float | None) -> None:
+        """Wait for more for so long from now; None for not at all."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            # it is not the peer that is slow: its bytes are not read for now
+            self._expect(self.settings.body_timeout)
+        elif self._in_head and self._is_idle():
+            self._refuse(408, "the head of the request took too long to arrive")
+        else:
+            self.transport.close()
+
+    def _drain(self, before: int | None = None) -> None:
+        """Look again and again whether the peer reads at all."""
+        left = self.transport.get_write_buffer_size()
+        seconds = self.settings.write_timeout
+        if before is not None and before - left < _SLOWEST * seconds:
+            self.transport.abort()
+            return
+        self._draining = self.loop.call_later(seconds, self._drain, left)
+
+    def _stop_draining(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
+
+
+def limited(settings: ServerSettings) -> type[Connection]:
+    """The protocol with these settings."""
+    return type("Connection", (Connection,), {"settings": settings})

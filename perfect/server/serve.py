@@ -15,6 +15,7 @@ import uvicorn
 
 from perfect.errors import ConfigurationError, PerfectError
 from perfect.server.app import create_app
+from perfect.server.connection import limited
 from perfect.server.engine.backend import Backend
 from perfect.server.settings import ServerSettings
 
@@ -55,7 +56,7 @@ class Server:
         self.backend: Backend = app.state.backend
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=limited(settings),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -119,10 +119,14 @@ class ServerSettings:
         silence: after how much silence a session's active runs are failed.
         sweep: how often silence and leases are looked at.
         lease: how long a native poller has to claim a request.
+        schedule_grace: how late a scheduled run may begin, after a restart, that is not to be caught up with.
+        offers: how often a request is offered; after that, a run that nobody has claimed is FAILED.
+        request_expiry: how long a run waits for a client that can execute it; then it is FAILED.
         head_timeout: how long the head of a request may take to arrive.
         body_timeout: how long a request body may take to arrive.
         write_timeout: how long a peer may read nothing of an answer.
         queue_bytes: bytes that may wait for the writer before clients are told to come back.
+        access_log: write a JSON line on standard output for every request.
         report_logs: log lines shown in a report; the rest is counted and linked.
         report_tasks: tasks shown in a report, failed ones first in line.
     """
@@ -144,10 +148,14 @@ class ServerSettings:
     silence: float = 9.5
     sweep: float = 1.0
     lease: float = 15.0
+    schedule_grace: float = 60.0
+    offers: int = 3
+    request_expiry: float = 24 * 3600.0
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     write_timeout: float = 60.0
     queue_bytes: int = 64 * 1024 * 1024
+    access_log: bool = False
     report_logs: int = 10_000
     report_tasks: int = 2_000
 
@@ -163,7 +171,17 @@ class ServerSettings:
             )
         self._check_access()
         for name in (
-            *("poll", "heartbeat", "silence", "sweep", "lease", "login_age", "login_idle"),
+            *(
+                "poll",
+                "heartbeat",
+                "silence",
+                "sweep",
+                "lease",
+                "schedule_grace",
+                "request_expiry",
+                "login_age",
+                "login_idle",
+            ),
             *("head_timeout", "body_timeout", "write_timeout"),
         ):
             if not getattr(self, name) > 0:

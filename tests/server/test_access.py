@@ -50,8 +50,9 @@ def test_a_page_from_elsewhere_may_change_nothing(shared: Running, origin: str) 
     headers = {"Origin": origin}
     peer.post("/api/flows", {"name": "forged"}, headers=headers).refused(403)
     peer.send("DELETE", "/api/statistics", headers=headers).refused(403)
-    peer.get("/api/version", headers=headers).ok()
-    assert "access-control-allow-origin" not in peer.get("/api/version", headers=headers).headers
+    refused = peer.get("/api/version", headers=headers)
+    refused.refused(403)
+    assert "access-control-allow-origin" not in refused.headers
     assert "forged" not in peer.get("/").text
 
 
@@ -70,15 +71,14 @@ def test_allowed_hosts_are_settings(launch: Callable[..., Running]) -> None:
 
 def test_a_token_is_asked_for_everywhere(launch: Callable[..., Running]) -> None:
     peer = launch(token="s3cret").peer()
-    wrong = base64.b64encode(b"x:wrong").decode()
+    basic = base64.b64encode(b"x:s3cret").decode()
     for path in ("/", "/docs", "/api/version", "/api/health", "/nothing"):
-        for value in (None, "Bearer wrong", "Bearer", "s3cret", f"Basic {wrong}", "Basic ???"):
+        for value in (None, "Bearer wrong", "Bearer", "s3cret", f"Basic {basic}"):
             headers = {} if value is None else {"Authorization": value}
-            assert "WWW-Authenticate".lower() in peer.get(path, headers=headers).headers
-            peer.get(path, headers=headers).refused(401)
+            answer = peer.get(path, headers=headers)
+            answer.refused(401)
+            assert answer.headers["www-authenticate"].startswith("Bearer ")
     peer.get("/api/version", headers={"Authorization": "Bearer s3cret"}).ok()
-    basic = base64.b64encode(b"anyone:s3cret").decode()
-    assert peer.get("/", headers={"Authorization": f"Basic {basic}"}).status == 200
 
 
 def test_an_address_others_can_reach_needs_a_token(tmp_path: Path) -> None:

@@ -205,10 +205,10 @@ def test_sessions_without_runs_are_forgotten() -> None:
 
 
 def _request(
-    key: int, state: str = "queued", session: str | None = None, until: int = 0
+    key: int, state: str = "queued", session: str | None = None, until: int = 0, offers: int = 1
 ) -> Request:
     lease = None if state == "queued" else "lease"
-    return Request(key, key, "flow", state, session, lease, until)
+    return Request(key, key, "flow", state, session, lease, until, offers)
 
 
 def test_requests_are_served_first_in_first_out() -> None:
@@ -227,6 +227,12 @@ def test_an_unclaimed_request_goes_to_another_session_first() -> None:
     assert choose(waiting, "a", ("flow",), now=15, lease_ms=15) is None
     assert choose(waiting, "a", (), now=15, lease_ms=15) is not None
     assert choose(waiting, "a", ("flow",), now=30, lease_ms=15) is not None
+
+
+def test_a_request_is_offered_three_times() -> None:
+    waiting = [_request(1, "leased", "a", until=15, offers=offers) for offers in (3, 2)]
+    chosen = choose(waiting, "b", (), now=15, lease_ms=15)
+    assert chosen is waiting[1]
 
 
 def test_a_claim_needs_the_lease() -> None:
@@ -260,7 +266,8 @@ def test_one_call_wakes_the_poller_that_has_waited_longest() -> None:
     assert [w.wake.is_set() for w in (other, first, second)] == [False, True, False]
     room.call("flow")
     assert second.wake.is_set() and not other.wake.is_set()
-    assert room.flows_of_others("b") == {"other", "flow"}
+    assert "flow" in room.others("b") and "other" in room.others("b")
+    assert "other" not in room.others("a") and "third" not in room.others("a")
 
 
 # --- values --------------------------------------------------------------------------------------

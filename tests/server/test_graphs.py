@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,9 +225,10 @@ def test_a_traceback_is_cut_like_that_of_a_task(peer: Peer, run_id: str) -> None
 
 
 def test_attempts_go_with_their_task_and_their_run(
-    launch: Callable[..., Running], tmp_path: Path
+    launch: Callable[..., Running],
 ) -> None:
-    peer = launch().peer("c")
+    backend = launch()
+    peer = backend.peer("c")
     trimmed, deleted = str(uuid.uuid4()), str(uuid.uuid4())
     for run in (trimmed, deleted):
         peer.ingest(
@@ -239,13 +238,10 @@ def test_attempts_go_with_their_task_and_their_run(
         )
     peer.send("DELETE", f"/api/runs/{deleted}").ok()
 
-    connection = sqlite3.connect(tmp_path / "perfect.db")
-    try:
-        kept = connection.execute(
+    with backend.server.backend.read() as connection:
+        kept = connection.exec_driver_sql(
             "select r.id, a.idx from task_attempt a left join run r on r.key = a.run order by 2"
-        ).fetchall()
-    finally:
-        connection.close()
+        ).all()
     assert kept == [(trimmed, 0), (trimmed, 1)]
     assert [len(task["attempts"]) for task in peer.run(trimmed)["tasks"]] == [1, 1]
 

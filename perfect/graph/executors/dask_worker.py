@@ -82,7 +82,10 @@ def packed_errand(work: Work) -> bytes:
         NotSendable: something of it can't be pickled; it says what.
     """
     task = work.task
-    errand = Errand(task.name, None, None, task.func, work.args, work.kwargs, task.timeout)
+    errand = Errand(
+        *(task.name, None, None, task.func, work.args, work.kwargs, task.timeout),
+        remote.about_run(work),
+    )
     if task.func is None or getattr(task, "__module__", None) != "__main__":
         try:
             errand = remote.errand_of(work)

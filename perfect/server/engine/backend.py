@@ -10,16 +10,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from perfect.server.engine import endings, polling
+from perfect.server.engine import endings
 from perfect.server.engine.access import Attempts, Doors
 from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock, SystemClock
 from perfect.server.engine.context import Context
-from perfect.server.engine.dispatch import Waiter, WaitingRoom
+from perfect.server.engine.desk import Desk
+from perfect.server.engine.dispatch import WaitingRoom
+from perfect.server.engine.firing import Firing
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.news import Newsroom
 from perfect.server.engine.places import Places
 from perfect.server.engine.speaker import Speaker
+from perfect.server.engine.tally import Times
 from perfect.server.settings import ServerSettings, perfect_home
 from perfect.server.store import (
     Overloaded,
@@ -37,8 +40,8 @@ from perfect.server.store.records import Actor
 _log = logging.getLogger(__name__)
 
 _SHORTEST_SWEEP = 0.01
-# seconds in which a connection that is being closed is given the time to say so
-_LAST_LOOK = 0.005
+# seconds that the writer may take before it counts as stuck
+_PATIENCE = 2.0
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -66,7 +69,13 @@ class Backend:
         limits = settings.limits
         self.streams = Places("event streams", limits.streams, limits.streams_each)
         self.polls = Places("long polls", limits.polls, limits.polls_each)
-        self.context = Context(self.clock, settings.limits, self.liveness, self._call, self._learn)
+        self.desk = Desk(self, self.waiting)
+        self.context = Context(
+            *(self.clock, settings.limits, self.liveness, self._call, self._learn),
+            *(self._interrupt, self.desk.presence),
+            reschedule=lambda: self._soon(self.firing.wake),
+        )
+        self.firing = Firing(self.clock, self.read, self.write, settings.schedule_grace)
         self._writer = Writer(
             self.database.connect_writer,
             settings.queue_bytes,
@@ -76,10 +85,14 @@ class Backend:
         )
         self.clients = Clients(self.clock, self.liveness, settings.silence)
         self.news = Newsroom(
-            self.clock, self.clients, self.read, self._writer.watch, settings.base_path
+            *(self.clock, self.clients, self.read, self.desk.presence.all),
+            *(self._writer.watch, settings.base_path),
         )
+        self.ingest_time = Times()
+        self._started = self.clock.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._publisher: asyncio.Task[None] | None = None
+        self._scheduler: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -95,6 +108,7 @@ class Backend:
             self.liveness.seen(session, monitored=True)
         self._sweeper = asyncio.create_task(self._sweep_regularly())
         self._publisher = asyncio.create_task(self.news.run())
+        self._scheduler = asyncio.create_task(self.firing.run())
 
     def let_go(self) -> None:
         """Answer the open polls and end the streams: the backend is about to stop."""
@@ -104,7 +118,7 @@ class Backend:
     async def stop(self) -> None:
         """Finish what is queued and close the database."""
         self.let_go()
-        for task in (self._sweeper, self._publisher):
+        for task in (self._scheduler, self._sweeper, self._publisher):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -182,7 +196,10 @@ class Backend:
         submitted = self._writer.submit(
             lambda tx: job(tx, self.context, speaker, body), size=len(body)
         )
-        return await asyncio.wrap_future(submitted)
+        began = self.clock.monotonic()
+        result = await asyncio.wrap_future(submitted)
+        self.ingest_time.add(self.clock.monotonic() - began)
+        return result
 
     async def alive(self, speaker: Speaker, *, monitored: bool = False) -> None:
         """Note a sign of life.
@@ -192,6 +209,7 @@ class Backend:
             monitored: from now on its silence means something.
         """
         self.clients.heard(speaker)
+        self.desk.presence.seen(speaker.session)
         if self.liveness.seen(speaker.session, monitored=monitored):
             await self.write(_monitor, speaker)
 
@@ -199,18 +217,42 @@ class Backend:
         """Ids of the session's runs that are to be cancelled."""
         return await asyncio.to_thread(self._to_cancel, speaker.session)
 
-    async def check(self) -> None:
-        """Make sure that the database can be read and written.
+    async def check(self) -> dict[str, str]:
+        """How the backend is doing, by what was looked at; all is well where everything is "ok"."""
+        jobs, size = self.queue
+        full = size >= self.settings.queue_bytes
+        checks = {
+            "writer": "ok" if self._writer.alive else "is not running",
+            "queue": f"is full: {jobs} jobs, {size} bytes" if full else "ok",
+            "database": "ok",
+        }
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self.write(_nothing)
+        except TimeoutError:
+            checks["database"] = f"has not committed anything for {_PATIENCE:g} s"
+        except (Overloaded, StoreFailed) as error:
+            checks["database"] = str(error)
+        return checks
 
-        Raises:
-            StoreFailed: it can't.
-        """
-        await self.write(_nothing)
+    @property
+    def queue(self) -> tuple[int, int]:
+        """Jobs that wait for the writer, and the bytes they hold."""
+        return self._writer.waiting
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were committed since the start."""
+        return self._writer.commits
+
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return self.clock.monotonic() - self._started
 
     async def poll(
         self, speaker: Speaker, slots: int | None, gone: Callable[[], Awaitable[None]]
     ) -> dict[str, Any] | None:
-        """Wait for an execution request.
+        """Wait for an execution request, or for word that a run is to be cancelled.
 
         Args:
             speaker: who asks.
@@ -218,79 +260,27 @@ class Backend:
             gone: returns when the poller has closed the connection.
 
         Returns:
-            The request, or None when there was none in time.
+            The request, ``{"cancel": id}`` for a native poller, or None when there was none in time.
         """
-        leaving = asyncio.ensure_future(gone())
-        deadline = self._now() + self.settings.poll
-        waiter = Waiter(speaker.session, frozenset(), free=slots is None or slots > 0)
-        self.waiting.enter(waiter)
-        offered = None
-        try:
-            if waiter.free:
-                # entered first: a flow that is registered meanwhile is not overlooked, nor written over
-                known = await asyncio.to_thread(self._flows, speaker.session)
-                waiter.flows |= known
-            while not leaving.done():
-                waiter.wake.clear()
-                if waiter.flows:
-                    offered = await self._offer(speaker, leased=slots is not None)
-                    if offered is not None:
-                        # Has the poller just left? Where handed over means started, look closely; a lease that
-                        # nobody claims comes back.
-                        await asyncio.wait((leaving,), timeout=_LAST_LOOK if slots is None else 0)
-                if offered is not None or self.waiting.closed:
-                    break
-                waking = asyncio.ensure_future(waiter.wake.wait())
-                await asyncio.wait(
-                    (leaving, waking),
-                    timeout=deadline - self._now(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                woken = waking.done()
-                waking.cancel()
-                if not woken:
-                    break
-        finally:
-            self.waiting.leave(waiter)
-            abandoned = leaving.done()
-            leaving.cancel()
-            if abandoned and offered is not None:
-                await self.write(polling.take_back, offered)
-            elif waiter.wake.is_set() and not self.waiting.closed:
-                # the call was for whoever is there: pass it on
-                for flow_id in waiter.flows:
-                    self.waiting.call(flow_id)
-        return None if offered is None or abandoned else offered.answer
-
-    async def _offer(self, speaker: Speaker, *, leased: bool) -> polling.Offer | None:
-        return await self.write(
-            polling.offer,
-            speaker,
-            leased=leased,
-            others=self.waiting.flows_of_others(speaker.session),
-            lease_ms=round(self.settings.lease * 1000),
-        )
-
-    def _flows(self, session: str) -> frozenset[str]:
-        with self.read() as connection:
-            return sessions.flows(connection, session)
+        return await self.desk.poll(speaker, slots, gone)
 
     def _to_cancel(self, session: str) -> list[str]:
         with self.read() as connection:
             return runs.cancelling(connection, session)
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
     def _call(self, flow_id: str) -> None:
         """Wake a poller, from whatever thread."""
         self._soon(self.waiting.call, flow_id)
 
-    def _learn(self, session: str, flow_id: str) -> None:
+    def _learn(self, session: str, flow_id: str, waiting: bool) -> None:
         """A session has one more flow; from whatever thread."""
-        self._soon(self.waiting.learn, session, flow_id)
+        self._soon(self.desk.learn, session, flow_id, waiting)
 
-    def _soon(self, callback: Callable[..., None], *args: str) -> None:
+    def _interrupt(self, session: str, run_id: str) -> None:
+        """A run of that session is to be cancelled; from whatever thread."""
+        self._soon(self.desk.interrupt, session, run_id)
+
+    def _soon(self, callback: Callable[..., None], *args: object) -> None:
         """Call on the event loop, unless it is closed: then nobody waits any more."""
         if self._loop is not None:
             with suppress(RuntimeError):
@@ -315,13 +305,7 @@ class Backend:
             for run_id in run_ids:
                 await self.write(endings.fall_silent, run_id, self.settings.silence)
             self.liveness.drop(session, run_ids)
-        if self.waiting:
-            for flow_id, last in await asyncio.to_thread(self._open_requests):
-                self.waiting.call(flow_id, but=last)
-
-    def _open_requests(self) -> list[tuple[str, str | None]]:
-        with self.read() as connection:
-            return requests.waiting(connection, self.clock.now())
+        await self.desk.sweep()
 
 
 def _monitor(tx: Transaction, context: Context, speaker: Speaker) -> None:

@@ -54,6 +54,7 @@ def update_task(
             rows.append(registry.pending(run.key, missing, name or f"Task {missing}", estimate))
             codes.append(book.PENDING)
         tasks.insert_many(tx.connection, rows)
+        context.tally.tasks += len(rows)
         run.tasks = len(codes)
     before = tasks.one(tx.connection, run.key, index)
     assert before is not None
@@ -113,6 +114,7 @@ def add_log(tx: Transaction, context: Context, speaker: Speaker, run_id: str, te
         kept = values.cut(line.removesuffix("\r"), context.limits.log_line)
         rows.append((run.key, run.lines, None, "stdout", None, now, kept))
     logs.insert_many(tx.connection, rows)
+    context.tally.lines += len(rows)
     run.modified = now
     runs.save(tx.connection, run)
 

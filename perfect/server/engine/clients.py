@@ -81,10 +81,6 @@ class Clients:
             if known.polls or ages.get(session, (self._silence, ()))[0] < self._silence
         }
 
-    def flows(self, connection: Connection) -> frozenset[str]:
-        """Ids of the flows that a connected session can run."""
-        return frozenset(sessions.flows_of(connection, self.connected()))
-
     def listed(self, connection: Connection) -> list[dict[str, Any]]:
         """Every connected session, grouped by client, as it is shown; thread-safe."""
         ages = self._liveness.ages()

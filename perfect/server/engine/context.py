@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from perfect.server.engine.book import RunBook
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.liveness import Liveness
+from perfect.server.engine.tally import Tally
 from perfect.server.settings import Limits
 
 
@@ -20,13 +21,22 @@ class Context:
         limits: how much one client may send.
         liveness: the silence clocks.
         call: tells the pollers that a flow has an execution request; may be called on any thread.
-        learn: tells the open poll of a session that it has one more flow; likewise.
+        learn: tells the open poll of a session that it has one more flow, and whether there are requests for it;
+            likewise.
+        interrupt: tells the open poll of a session that a run of its is to be cancelled; likewise.
+        present: the flows that connected sessions have.
         book: runs that are being written.
+        tally: what was done since the start.
+        reschedule: tells whoever waits for the next slot of a schedule that it may come earlier; on any thread.
     """
 
     clock: Clock
     limits: Limits
     liveness: Liveness
     call: Callable[[str], None]
-    learn: Callable[[str, str], None]
+    learn: Callable[[str, str, bool], None]
+    interrupt: Callable[[str, str], None]
+    present: Container[str]
     book: RunBook = field(default_factory=RunBook)
+    tally: Tally = field(default_factory=Tally)
+    reschedule: Callable[[], None] = lambda: None

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from perfect.errors import ScheduleError
-from perfect.schedules import check_cron
-from perfect.server.engine import values
+from perfect.schedules import CronSchedule
+from perfect.server.engine import schedules, values
 from perfect.server.engine.refusals import Invalid, shown
 from perfect.server.settings import Limits
 
 DEFAULT_ESTIMATE = 1_000
 _LONGEST_DESCRIPTION = 20_000
 _MOST_EDGES = 1_000_000
-_INTERVAL = re.compile(r"every [1-9]\d{0,8} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,8 @@ class FlowDefinition:
         tasks: those expected in a run.
         parameters: JSON Schema of its parameters, or None.
         edges: of a graph flow the pairs [before, after] of positions in ``tasks``, or None.
-        schedule: cron expression, ``every n s``, a further description of a schedule, or None.
+        schedule: when it is to be run, or None.
+        resumes: a run goes on where the one before it failed, because the client keeps the results.
         auto_trigger: configuration with which a run is to be queued at once, or None.
     """
 
@@ -50,8 +48,9 @@ class FlowDefinition:
     tasks: tuple[TaskDefinition, ...]
     parameters: dict[str, Any] | None
     edges: list[list[int]] | None
-    schedule: str | dict[str, Any] | None
+    schedule: CronSchedule | None
     auto_trigger: str | None
+    resumes: bool = False
 
     @classmethod
     def parse(cls, body: Any, limits: Limits) -> FlowDefinition:
@@ -78,7 +77,8 @@ class FlowDefinition:
             tasks=tuple(_task(f"tasks[{i}]", task, limits) for i, task in enumerate(tasks)),
             parameters=None if parameters is None else values.mapping("parameters", parameters),
             edges=_edges(body.get("edges"), len(tasks)),
-            schedule=_schedule(body.get("schedule")),
+            schedule=schedules.parse(body.get("schedule")),
+            resumes=values.truth("resumes", body.get("resumes") or False),
             auto_trigger=(
                 configuration(body.get("autoTriggerConfig"), limits, "autoTriggerConfig")
                 if auto
@@ -139,14 +139,3 @@ def _tags(tags: Any, limits: Limits) -> dict[str, str]:
         values.name("tags", key, limits.tag): values.text(f"tags[{shown(key)}]", value, limits.tag)
         for key, value in tags.items()
     }
-
-
-def _schedule(value: Any) -> str | dict[str, Any] | None:
-    if value is None or isinstance(value, dict):
-        return value
-    if isinstance(value, str) and _INTERVAL.fullmatch(value):
-        return value
-    try:
-        return check_cron(value)
-    except ScheduleError as error:
-        raise Invalid(f"schedule={shown(value)}: {error.field}: {error.reason}") from None

@@ -63,9 +63,10 @@ def end(
     tasks.cancel_pending(connection, run.key, reason_of_pending, inferred)
     run.state = state.value
     run.ended = max(ended, run.started or ended)
-    run.reason = reason
+    run.reason = reason or (run.reason if run.retry_of else None)
     run.inferred = int(inferred)
     run.settled = 1
+    context.tally.ended[run.state] += 1
     run.modified = context.clock.now()
     run.progress = of_runs(connection, [run], run.ended)[run.key]
     run.codes = None
@@ -96,6 +97,9 @@ def fall_silent(tx: Transaction, context: Context, run_id: str, seconds: float) 
         and not tasks.any_crucial_failed(tx.connection, run.key)
     ):
         state, reason = TaskState.COMPLETED, "every task ended; the client never said complete"
+    elif run.cancel is not None:
+        state = TaskState.CANCELLED
+        reason = f"cancelled from the dashboard; no sign of life from the client for {seconds:g} s"
     else:
         state, reason = TaskState.FAILED, f"no sign of life from the client for {seconds:g} s"
     end(tx, context, run, state, now, reason=reason, inferred=True)

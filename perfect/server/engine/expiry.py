@@ -42,7 +42,9 @@ def expired(tx: Transaction, context: Context, run_id: str, seconds: float) -> N
     _fail(tx, context, run_id, f"no client has taken it within {_lasting(seconds)}", 0)
 
 
-def mark(tx: Transaction, context: Context, lonely: Mapping[str, bool], missing: Sequence[str]) -> None:
+def mark(
+    tx: Transaction, context: Context, lonely: Mapping[str, bool], missing: Sequence[str]
+) -> None:
     """Note which flows no client has, and give those a turn that have none."""
     for flow_id in missing:
         queue.enter(tx.connection, flow_id, lonely=False)

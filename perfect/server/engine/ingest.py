@@ -107,6 +107,7 @@ class _Batch:
         }
         rejected = self.receipt.rejected
         before = newest = self.receipt.committed
+        applied = 0
         for event in events:
             try:
                 if event.__class__ is not dict:
@@ -123,10 +124,13 @@ class _Batch:
                 if handle is None:
                     raise Invalid(f"type={shown(kind)}: is not a kind of event")
                 handle(run, event)
+                applied += 1
             except (Refusal, TypeError) as refusal:
                 # TypeError: an object or list where a key of a dictionary was expected
                 rejected.append(_rejection(event, refusal))
         self._write()
+        self._context.tally.events += applied
+        self._context.tally.rejected += len(rejected)
         for run in self._runs.values():
             run.modified = self._now
             runs.save(self._connection, run)
@@ -160,6 +164,7 @@ class _Batch:
         session = self._speaker.session
         run = RunRecord.new(run_id, self._speaker.client, session, now=self._now, started=at)
         runs.insert_new(self._connection, run, {})
+        self._context.tally.started += 1
         self._context.book.add(run)
         self._tx.after_commit(
             lambda: None if run.settled else self._context.liveness.started(session, run_id)
@@ -341,11 +346,13 @@ class _Batch:
             raise Invalid(f"trigger={shown(trigger)}: is not one of {sorted(_TRIGGERS)}")
         if run.settled and not run.inferred:
             raise Conflict(f"the run is already {run.state}")
-        flow = registry.register(self._tx, self._context, self._speaker, definition)
+        flow = registry.register(
+            self._tx, self._context, self._speaker, definition, by_run=True
+        )
         run.flow_id, run.flow_name, run.tags = flow.id, flow.name, flow.tags
         run.configuration, run.parent, run.trigger = chosen, parent, trigger
-        if parameters is not None:
-            run.parameters = parameters
+        if parameters is not None and (run.parameters is None or run.trigger == "call"):
+            run.parameters = parameters  # else what was asked for stays: a retry asks for it again
         run.started = run.at = at
         if not run.inferred:
             run.state = TaskState.RUNNING.value
@@ -380,6 +387,8 @@ class _Batch:
         tasks.save_details(self._connection, self._details)
         attempts.insert_many(self._connection, self._attempts)
         logs.insert_many(self._connection, self._logs)
+        self._context.tally.tasks += len(self._inserts)
+        self._context.tally.lines += len(self._logs)
         self._inserts, self._updates, self._details = [], [], []
         self._attempts, self._logs = [], []
 

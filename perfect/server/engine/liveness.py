@@ -76,6 +76,12 @@ class Liveness:
             if known is not None:
                 known.runs.difference_update(runs)
 
+    def has_runs(self, session: str) -> bool:
+        """Whether runs of that session are active."""
+        with self._lock:
+            known = self._sessions.get(session)
+            return known is not None and bool(known.runs)
+
     def sessions(self) -> list[str]:
         """Every session that is remembered."""
         with self._lock:

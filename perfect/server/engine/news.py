@@ -81,6 +81,7 @@ class Newsroom:
         clock: the time.
         clients: who is connected.
         read: opens a snapshot.
+        present: ids of the flows that a connected client has.
         watch: what the writer is to note.
         base_path: what URLs begin with.
 
@@ -93,6 +94,7 @@ class Newsroom:
         clock: Clock,
         clients: Clients,
         read: Callable[[], AbstractContextManager[Connection]],
+        present: Callable[[], frozenset[str]],
         watch: Watch,
         base_path: str,
     ) -> None:
@@ -100,6 +102,7 @@ class Newsroom:
         self._clock = clock
         self._clients = clients
         self._read = read
+        self._present = present
         self._watch = watch
         self._base_path = base_path
         self._changes = Changes(watch)
@@ -239,7 +242,7 @@ class Newsroom:
             if clients:
                 flow_ids |= self._look_at_clients(connection, told)
             if flow_ids:
-                connected = self._clients.flows(connection)
+                connected = self._present()
                 for flow in flows.listed(connection, flow_ids):
                     shown_flow = views.flow(connection, flow, connected=flow.id in connected)
                     told.events.append(("flow", None, orjson.dumps(shown_flow)))
@@ -283,7 +286,7 @@ class Newsroom:
     def _look_at_clients(self, connection: Connection, told: _Told) -> set[str]:
         """Tell of the clients that changed; returns the flows that a client came for, or left."""
         listed = {group["clientId"]: group for group in self._clients.listed(connection)}
-        told.connected = self._clients.flows(connection)
+        told.connected = self._present()
         told.clients = {name: _lasting(group) for name, group in listed.items()}
         before = self._known_clients
         if before is None:

@@ -31,8 +31,12 @@ class Presence:
         self._sessions: dict[str, _Session] = {}
         self._have: Counter[str] = Counter()
 
-    def __contains__(self, flow_id: str) -> bool:
+    def __contains__(self, flow_id: object) -> bool:
         return flow_id in self._have
+
+    def all(self) -> frozenset[str]:
+        """Every flow that a session has."""
+        return frozenset(self._have)
 
     def flows(self, session: str) -> set[str] | None:
         """A session's flows, to which those registered later are added; None: they have to be read (again)."""

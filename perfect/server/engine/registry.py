@@ -8,20 +8,33 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import book
+from perfect.server.engine import book, schedules
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import FlowDefinition
 from perfect.server.engine.refusals import Unknown, shown
 from perfect.server.engine.speaker import Speaker
-from perfect.server.store import Transaction, flows, requests, runs, sessions, tasks
+from perfect.server.store import Transaction, flows, queue, requests, runs, sessions, tasks
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TaskState
 
 
 def register(
-    tx: Transaction, context: Context, speaker: Speaker, definition: FlowDefinition
+    tx: Transaction,
+    context: Context,
+    speaker: Speaker,
+    definition: FlowDefinition,
+    *,
+    by_run: bool = False,
 ) -> FlowRecord:
-    """Enter a flow in the library, or bring the entry of that name and client up to date."""
+    """Enter a flow in the library, or bring the entry of that name and client up to date.
+
+    Args:
+        tx: the transaction.
+        context: the engine's.
+        speaker: whose flow it is.
+        definition: what is said of it.
+        by_run: it came with a run, which may be long over: a flow that is known keeps its schedule.
+    """
     now = context.clock.now()
     fields: dict[str, str | None] = {
         "description": definition.description,
@@ -40,9 +53,16 @@ def register(
         ),
         "parameters": _json(definition.parameters),
         "edges": _json(definition.edges),
-        "schedule": _json(definition.schedule),
+        "schedule": (
+            None if definition.schedule is None else _json(definition.schedule.to_wire())
+        ),
     }
+    resumes = int(definition.resumes)
     record = flows.by_name(tx.connection, speaker.client, definition.name)
+    before = None if record is None else record.schedule
+    keeps_schedule = by_run and record is not None
+    if keeps_schedule:
+        fields["schedule"] = before
     if record is None:
         record = FlowRecord(
             id=str(uuid.uuid4()),
@@ -50,16 +70,23 @@ def register(
             name=definition.name,
             created=now,
             updated=now,
+            resumes=resumes,
             **fields,  # type: ignore[arg-type]  # tags and tasks are never None
         )
         flows.insert(tx.connection, record)
-    elif any(getattr(record, name) != value for name, value in fields.items()):
+    elif record.resumes != resumes or any(
+        getattr(record, name) != value for name, value in fields.items()
+    ):
+        record.resumes = resumes
         for name, value in fields.items():
             setattr(record, name, value)
         record.updated = now
         flows.save(tx.connection, record)
+    if not keeps_schedule and (before is not None or definition.schedule is not None):
+        schedules.follow(tx, context, record, definition.schedule)
     if sessions.link_flow(tx.connection, speaker.session, record.id):
-        tx.after_commit(lambda: context.learn(speaker.session, record.id))
+        waiting = requests.are_waiting(tx.connection, record.id)
+        tx.after_commit(lambda: context.learn(speaker.session, record.id, waiting))
     return record
 
 
@@ -84,6 +111,7 @@ def new_run(
     trigger: str,
     configuration: str,
     parameters: str | None = None,
+    retry_of: str | None = None,
 ) -> RunRecord:
     """A run of a flow with its predefined tasks.
 
@@ -95,6 +123,7 @@ def new_run(
         trigger: "call", "request" or "schedule".
         configuration: name of the configuration.
         parameters: JSON text, or None.
+        retry_of: id of the run that it repeats, or None.
     """
     now = context.clock.now()
     record = RunRecord.new(
@@ -107,10 +136,14 @@ def new_run(
         trigger=trigger,
         configuration=configuration,
         parameters=parameters,
+        retry_of=retry_of,
     )
     runs.insert_new(tx.connection, record, orjson.loads(flow.tags))
     context.book.add(record)
-    tasks.insert_many(tx.connection, predefined(tx.connection, record, flow))
+    rows = predefined(tx.connection, record, flow)
+    tasks.insert_many(tx.connection, rows)
+    context.tally.tasks += len(rows)
+    context.tally.started += 1
     runs.save(tx.connection, record)
     return record
 
@@ -189,21 +222,29 @@ def trigger(
     flow_id: str,
     configuration: str,
     parameters: str | None = None,
+    *,
+    trigger: str = "request",
 ) -> str:
-    """A run for which a client is to be found; returns its id."""
+    """A run for which a client is to be found, asked for by a "request" or a "schedule"; returns its id."""
     flow = flow_of_id(tx.connection, flow_id)
     run = new_run(
         tx,
         context,
         flow,
         session=None,
-        trigger="request",
+        trigger=trigger,
         configuration=configuration,
         parameters=parameters,
     )
-    requests.insert(tx.connection, run.key, flow.id, run.created)
-    tx.after_commit(lambda: context.call(flow.id))
+    ask_for(tx, context, run, flow.id)
     return run.id
+
+
+def ask_for(tx: Transaction, context: Context, run: RunRecord, flow_id: str) -> None:
+    """Queue the request for a client that executes a run."""
+    requests.insert(tx.connection, run.key, flow_id, run.created)
+    queue.enter(tx.connection, flow_id, lonely=flow_id not in context.present)
+    tx.after_commit(lambda: context.call(flow_id))
 
 
 def _json(value: Any) -> str | None:

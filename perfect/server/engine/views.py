@@ -11,9 +11,11 @@ from sqlalchemy import Connection
 from perfect.server.engine import book, endings, progress
 from perfect.server.engine.clock import iso
 from perfect.server.engine.statistics import Durations
-from perfect.server.store import attempts, logs, statistics, tasks
+from perfect.server.store import attempts, logs, queue, statistics, tasks
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
+
+NO_CLIENT = "no connected client has this flow"
 
 # bytes of a result and error that go along with a task in the small form
 _SMALL = 8 * 1024
@@ -65,7 +67,12 @@ def summaries(
     """Runs without their tasks and logs, for lists; ``now`` in ms since the epoch."""
     open_runs = [record for record in records if record.state not in TERMINAL]
     reached = endings.of_runs(connection, open_runs, now)
-    return [_summary(record, reached.get(record.key), base_path) for record in records]
+    waiting = {r.flow_id for r in records if r.state == TaskState.PENDING and r.flow_id}
+    lonely = queue.lonely(connection, waiting) if waiting else set()
+    return [
+        _summary(record, reached.get(record.key), base_path, _waits(record, lonely))
+        for record in records
+    ]
 
 
 def whole(
@@ -165,7 +172,16 @@ def report(record: RunRecord, size: int, base_path: str) -> dict[str, Any]:
     }
 
 
-def _summary(record: RunRecord, reached: float | None, base_path: str) -> dict[str, Any]:
+def _waits(record: RunRecord, lonely: set[str]) -> str | None:
+    """Why a run has not begun, where that is not plain."""
+    if record.state != TaskState.PENDING or record.flow_id not in lonely:
+        return None
+    return NO_CLIENT if record.reason is None else f"{NO_CLIENT}; {record.reason}"
+
+
+def _summary(
+    record: RunRecord, reached: float | None, base_path: str, waits: str | None
+) -> dict[str, Any]:
     terminal = record.state in TERMINAL
     return {
         "id": record.id,
@@ -182,11 +198,13 @@ def _summary(record: RunRecord, reached: float | None, base_path: str) -> dict[s
         "tags": orjson.loads(record.tags),
         "trigger": record.trigger,
         "parent": record.parent,
+        "retryOf": record.retry_of,
         "progress": record.progress if reached is None else reached,
         "taskCount": record.tasks,
         "logLines": record.lines,
         "inferred": bool(record.inferred),
-        "reason": record.reason,
+        "cancelling": record.cancel is not None and not terminal,
+        "reason": record.reason if waits is None else waits,
         "error": _loaded(record.error),
         "reportPath": f"{base_path}/reports/{record.id}.html" if terminal else None,
     }

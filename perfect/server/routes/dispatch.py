@@ -17,15 +17,21 @@ from perfect.server.routes.deps import TheBackend, TheBody, TheCaller, TheSpeake
 router = APIRouter(default_response_class=Json)
 
 _REQUEST = s.nullable(
-    s.obj(
-        {
-            "run_id": s.TEXT,
-            "flow_name": s.TEXT,
-            "configuration": s.TEXT,
-            "parameters": s.nullable(s.OBJECT),
-        },
-        lease=s.TEXT,
-    )
+    {
+        "anyOf": [
+            s.obj(
+                {
+                    "run_id": s.TEXT,
+                    "flow_name": s.TEXT,
+                    "configuration": s.TEXT,
+                    "parameters": s.nullable(s.OBJECT),
+                },
+                lease=s.TEXT,
+                retry_of=s.nullable(s.TEXT),
+            ),
+            s.obj({"cancel": s.TEXT}),
+        ]
+    }
 )
 
 
@@ -67,7 +73,7 @@ async def poll(
     ] = None,
 ) -> Json:
     await backend.alive(speaker, monitored=True)
-    with backend.polls.take(speaker.session):
+    with backend.polls.take(speaker.session), backend.clients.polling(speaker, slots):
         return Json(await backend.poll(speaker, slots, partial(gone, request)))
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from perfect.server.engine import access
-from perfect.server.engine.refusals import Invalid
 from perfect.server.routes import body
 from perfect.server.routes.access import LOGIN, LOGOUT, TOO_OFTEN, cookie, cookie_name, login_page
 from perfect.server.routes.answers import failure
 from perfect.server.routes.deps import TheBackend, TheCaller
-from perfect.server.settings import ServerSettings
 
 router = APIRouter(include_in_schema=False)
 
-_LONGEST_FORM = 16 * 1024
 # a path of this backend: "//x" and "/\x" are hosts to a browser
 _LOCAL = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
@@ -36,7 +32,7 @@ def form(
 @router.post(LOGIN)
 async def login(request: Request, backend: TheBackend, caller: TheCaller) -> Response:
     base = backend.settings.base_path
-    fields = await _fields(request, backend.settings)
+    fields = await body.read_form(request, backend.settings)
     wanted = _local(fields.get("next", ""), base)
     if not backend.doors:
         return RedirectResponse(wanted, status_code=303)
@@ -84,15 +80,6 @@ async def logout(request: Request, backend: TheBackend, caller: TheCaller) -> Re
         samesite="strict",
     )
     return answer
-
-
-async def _fields(request: Request, settings: ServerSettings) -> dict[str, str]:
-    """The form's fields, the first of each name."""
-    try:
-        sent = (await body.read(request, settings, longest=_LONGEST_FORM)).decode()
-        return {name: found[0] for name, found in parse_qs(sent, max_num_fields=20).items()}
-    except ValueError:
-        raise Invalid("the form is not readable") from None
 
 
 def _local(path: str, base: str) -> str:

@@ -12,7 +12,7 @@ from perfect.server.engine.ingest import ingest
 from perfect.server.engine.refusals import Invalid
 from perfect.server.routes import body
 from perfect.server.routes import schemas as s
-from perfect.server.routes.answers import Json
+from perfect.server.routes.answers import RETRY_AFTER, Json, failure
 from perfect.server.routes.deps import TheBackend, TheSpeaker
 
 PROTOCOL = 2
@@ -59,11 +59,15 @@ async def version(backend: TheBackend) -> Json:
     "/api/health",
     tags=["native"],
     summary="Whether the backend can read and write",
-    responses=s.answers(s.success(status=s.TEXT)),
+    description="503 when it cannot; `detail` says what is wrong.",
+    responses=s.answers(s.success(status=s.TEXT, checks=s.OBJECT)),
 )
 async def health(backend: TheBackend) -> Json:
-    await backend.check()
-    return Json({"success": True, "status": "ok"})
+    checks = await backend.check()
+    if wrong := {name: said for name, said in checks.items() if said != "ok"}:
+        first = next(f"the {name} {said}" for name, said in wrong.items())
+        return failure(503, first, checks, {"Retry-After": RETRY_AFTER})
+    return Json({"success": True, "status": "ok", "checks": checks})
 
 
 @router.post(
@@ -86,7 +90,9 @@ async def ingest_events(request: Request, backend: TheBackend, speaker: TheSpeak
     if not speaker.native:
         raise Invalid("X-Perfect-Session is missing: events are counted per session")
     await backend.alive(speaker, monitored=True)
-    receipt = await backend.write_body(ingest, speaker, await body.read(request, backend.settings))
+    receipt = await backend.write_body(
+        ingest, speaker, await body.read_json(request, backend.settings)
+    )
     return Json({"success": True, **dataclasses.asdict(receipt)})
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
-
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from perfect.server.engine import registry, views
 from perfect.server.engine.definitions import configuration
-from perfect.server.engine.refusals import Invalid
 from perfect.server.pages import render, style
 from perfect.server.routes import body
 from perfect.server.routes.deps import TheBackend, TheCaller
@@ -27,7 +24,7 @@ _TASKS = 1_000
 def index(backend: TheBackend) -> HTMLResponse:
     base = backend.settings.base_path
     with backend.read() as connection:
-        connected = backend.clients.flows(connection)
+        connected = backend.desk.presence.all()
         library = [
             views.flow(connection, flow, connected=flow.id in connected)
             for flow in flows.listed(connection)
@@ -59,13 +56,8 @@ async def trigger(
     flow_id: str, request: Request, backend: TheBackend, caller: TheCaller
 ) -> Response:
     settings = backend.settings
-    try:
-        form = parse_qs((await body.read(request, settings)).decode(), max_num_fields=20)
-    except ValueError:
-        raise Invalid("the form is not readable") from None
-    chosen = configuration(
-        form["configuration"][0] if "configuration" in form else None, settings.limits
-    )
+    form = await body.read_form(request, settings)
+    chosen = configuration(form.get("configuration"), settings.limits)
     run_id = await backend.act(caller, "triggered", None, registry.trigger, flow_id, chosen)
     return RedirectResponse(f"{settings.base_path}/runs/{run_id}", status_code=303)
 

@@ -56,6 +56,7 @@ REGISTRATION = obj(
     schedule=nullable(TEXT),
     parameters=nullable(OBJECT),
     edges=nullable(EDGES),
+    resumes=TRUTH,
     autoTrigger=TRUTH,
     autoTriggerConfig=TEXT,
 )
@@ -121,7 +122,10 @@ SUMMARY = obj(
         "tags": OBJECT,
         "progress": NUMBER,
         "reportPath": nullable(TEXT),
-    }
+    },
+    retryOf=nullable(TEXT),
+    cancelling=TRUTH,
+    reason=nullable(TEXT),
 )
 RUN = obj(SUMMARY["properties"] | {"logs": array(TEXT), "tasks": array(TASK)})
 LOG_LINE = obj(

@@ -68,11 +68,9 @@ class EventStream(Response):
         stream = self._stream
         leaving = asyncio.ensure_future(self._until_gone(receive))
         try:
-            await send(
-                {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            )
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send(_piece(b"retry: 1000\n\n"))
-            while not (stream.over and leaving.done()):
+            while not stream.over:
                 try:
                     async with asyncio.timeout(KEEP_ALIVE):
                         await stream.wake.wait()
@@ -80,8 +78,6 @@ class EventStream(Response):
                     await send(_piece(b": still here\n\n"))
                     continue
                 await send(_piece(stream.take()))
-                if stream.over:
-                    break
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             leaving.cancel()
@@ -105,8 +101,8 @@ def _piece(data: bytes) -> dict[str, object]:
     description="Events `run`, `flow`, `client` and `schedule`; with `run`, events of that run only, and `task` and "
     "`log` beside them. Their data is the JSON of the other requests, tasks and lines in lists. The first event is "
     "`ready`: read the state after it. `reset` says that something was missed: read the state again.",
-    response_class=EventStream,
-    responses=s.answers(s.TEXT, 404, 429)
+    response_class=Response,
+    responses=s.answers(s.TEXT, 404)
     | {200: {"description": "Events", "content": {"text/event-stream": {"schema": s.TEXT}}}},
 )
 async def stream(

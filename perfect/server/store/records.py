@@ -41,6 +41,23 @@ class FlowRecord:
 
 
 @dataclass(slots=True)
+class ScheduleRecord:
+    """A row of ``schedule``; times in ms since the epoch."""
+
+    id: str
+    flow_id: str
+    expression: str
+    zone: str
+    catchup: str
+    overlap: str
+    paused: int
+    created: int
+    updated: int
+    cursor: int
+    next: int | None
+
+
+@dataclass(slots=True)
 class RunRecord:
     """A row of ``run``; ``parameters``, ``tags`` and ``error`` are JSON text, times ms since the epoch.
 

@@ -63,17 +63,6 @@ def flows(connection: Connection, session_id: str) -> frozenset[str]:
     return frozenset(connection.execute(query).scalars())
 
 
-def flows_of(connection: Connection, session_ids: Collection[str]) -> set[str]:
-    """Ids of the flows that one of these sessions can run."""
-    found: set[str] = set()
-    ordered = sorted(session_ids)
-    for first in range(0, len(ordered), _AT_ONCE):
-        some = ordered[first : first + _AT_ONCE]
-        query = select(session_flow.c.flow_id).where(session_flow.c.session.in_(some)).distinct()
-        found.update(connection.execute(query).scalars())
-    return found
-
-
 def flow_names(connection: Connection, session_ids: Collection[str]) -> dict[str, list[str]]:
     """Names of the flows that each of these sessions can run, in order."""
     found: dict[str, list[str]] = {}

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -199,6 +199,15 @@ session_flow = Table(
     sqlite_with_rowid=False,
 )
 
+# when sessions were last heard of, as far as several backends must know it, or retention
+seen = Table(
+    "seen",
+    metadata,
+    Column("session", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Index("seen_at", "at"),
+)
+
 # flows that may have requests to give out, in turn: whoever was served longest ago comes first
 queue = Table(
     "queue",
@@ -225,6 +234,38 @@ request = Table(
     Index("request_flow_state", "flow_id", "state", "key"),
     Index("request_state", "state", "key"),
     sqlite_autoincrement=True,
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("flow_id", Text, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("expression", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("catchup", Text, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("paused", SmallInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    # slots up to here are dealt with, and the first one after that
+    Column("cursor", BigInteger, nullable=False),
+    Column("next", BigInteger),
+    Index("schedule_next", "next"),
+)
+
+# the key is what keeps a slot from being run twice, whoever tries
+schedule_slot = Table(
+    "schedule_slot",
+    metadata,
+    Column("schedule", Text, ForeignKey("schedule.id", ondelete="CASCADE"), primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", _Key, ForeignKey("run.key", ondelete="SET NULL")),
+    # why it was left out
+    Column("reason", Text),
+    Column("at", BigInteger, nullable=False),
+    Index("schedule_slot_run", "run"),
+    sqlite_with_rowid=False,
 )
 
 # task "" is the flow as a whole

@@ -1,0 +1,239 @@
+"""The schedules of flows: as clients register them, and what becomes of their slots.
+
+A schedule has a cursor: slots up to it are dealt with, run or left out with a reason. It only moves on in the
+transaction that enters these slots, and starts at the time of registration, so that no earlier slot is run.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from perfect.errors import ConfigurationError, ScheduleError
+from perfect.schedules import CronSchedule, IntervalSchedule, check_interval
+from perfect.server.engine import slots
+from perfect.server.engine.clock import iso
+from perfect.server.engine.context import Context
+from perfect.server.engine.refusals import Invalid, Unknown, shown
+from perfect.server.store import Transaction, schedules
+from perfect.server.store.records import FlowRecord, ScheduleRecord
+
+# of slots that were missed at most so many are run, or recorded
+MOST_CAUGHT_UP = 1_000
+MOST_LEFT_OUT = 100
+KEPT_SLOTS = 2_000
+SHOWN_SLOTS = 10
+SHOWN_NEXT = 5
+
+PAUSED = "the schedule was paused"
+CHANGED = "the schedule was changed before this slot was run"
+ACTIVE = "a run of this schedule was still active (overlap=skip)"
+LATER = "missed; only the latest was run (catchup=latest)"
+OLDER = f"missed; of so many only the last {MOST_CAUGHT_UP} were run, and this and earlier ones left out"
+EARLIER = "; earlier ones are not listed"
+
+
+def parse(value: Any) -> CronSchedule | None:
+    """A schedule as clients register it: cron expression, ``every n s``, or an object (see the protocol).
+
+    Raises:
+        Invalid: naming what is wrong.
+    """
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, dict):
+            return _parse_text(value)
+        options = {
+            name: value[name] for name in ("timezone", "catchup", "overlap") if name in value
+        }
+        if ("cron" in value) == ("every_seconds" in value):
+            raise Invalid(f"schedule={shown(value)}: has not either of cron and every_seconds")
+        if "cron" in value:
+            return CronSchedule(value["cron"], **options)
+        return IntervalSchedule(check_interval(value["every_seconds"]), **options)
+    except ScheduleError as error:
+        raise Invalid(f"schedule={shown(value)}: {error.field}: {error.reason}") from None
+    except ConfigurationError as error:
+        raise Invalid(f"schedule.{error}") from None
+
+
+def _parse_text(text: Any, **options: str) -> CronSchedule:
+    if isinstance(text, str) and text.startswith("every "):
+        seconds = text.removeprefix("every ").removesuffix(" s")
+        if text.endswith(" s") and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
+            return IntervalSchedule(int(seconds), **options)
+    return CronSchedule(text, **options)
+
+
+def schedule_of(record: ScheduleRecord) -> CronSchedule:
+    """The schedule that a row is of.
+
+    Raises:
+        Invalid: this machine does not know its zone.
+    """
+    try:
+        return _parse_text(
+            record.expression,
+            timezone=record.zone,
+            catchup=record.catchup,
+            overlap=record.overlap,
+        )
+    except ConfigurationError as error:
+        raise Invalid(f"schedule.{error}") from None
+
+
+def follow(
+    tx: Transaction, context: Context, flow: FlowRecord, schedule: CronSchedule | None
+) -> None:
+    """Bring the schedule of a flow in step with its registration; its history and its pause stay.
+
+    Args:
+        tx: the transaction.
+        context: the engine's.
+        flow: which has been stored.
+        schedule: as registered; None removes what there was.
+    """
+    record = schedules.of_flow(tx.connection, flow.id, lock=True)
+    if schedule is None:
+        if record is not None:
+            schedules.delete(tx.connection, record.id)
+        return
+    now = context.clock.now()
+    facts = (schedule.expression, schedule.timezone, schedule.catchup, schedule.overlap)
+    if record is None:
+        record = ScheduleRecord(
+            str(uuid.uuid4()), flow.id, *facts, 0, created=now, updated=now, cursor=now, next=None
+        )
+        record.next = next(slots.after(schedule, now), None)
+        schedules.insert(tx.connection, record)
+    else:
+        before = (record.expression, record.zone, record.catchup, record.overlap)
+        if facts == before:
+            return
+        if facts[:2] != before[:2]:
+            _leave_out(tx, record, now, CHANGED)
+            record.cursor = now
+            record.next = next(slots.after(schedule, now), None)
+        record.expression, record.zone, record.catchup, record.overlap = facts
+        record.updated = now
+        schedules.save(tx.connection, record)
+    tx.after_commit(context.reschedule)
+
+
+def set_paused(tx: Transaction, context: Context, schedule_id: str, paused: bool) -> None:
+    """Pause a schedule or let it go on; the slots that come while it is paused are never run.
+
+    Raises:
+        Unknown: there is no such schedule.
+    """
+    record = schedules.by_id(tx.connection, schedule_id, lock=True)
+    if record is None:
+        raise Unknown(f"there is no schedule {shown(schedule_id)}")
+    if bool(record.paused) == paused:
+        return
+    now = context.clock.now()
+    if not paused:
+        _leave_out(tx, record, now, PAUSED)
+        record.cursor = now
+        record.next = next(slots.after(schedule_of(record), now), None)
+    record.paused = int(paused)
+    record.updated = now
+    schedules.save(tx.connection, record)
+    tx.after_commit(context.reschedule)
+
+
+def _leave_out(tx: Transaction, record: ScheduleRecord, now: int, reason: str) -> None:
+    """Record the slots that have come and were not dealt with yet as left out."""
+    missed = slots.newest(schedule_of(record), record.cursor, now, MOST_LEFT_OUT)
+    for slot in missed:
+        if schedules.take_slot(tx.connection, record.id, slot, now):
+            schedules.settle_slot(tx.connection, record.id, slot, None, reason)
+
+
+def judge(
+    schedule: CronSchedule, due: Sequence[int], now: int, grace: int, *, paused: bool, more: bool
+) -> list[tuple[int, str | None]]:
+    """Which of the slots that have come are to be run: each with None, or with why it is left out.
+
+    The last one is on time if it is not later than ``grace``; those before it were missed: the next slot has come.
+
+    Args:
+        schedule: whose.
+        due: the slots, in order; of those of ``catchup="all"`` the first is left out if there are ``more``.
+        now: ms since the epoch.
+        grace: ms.
+        paused: whether it is paused.
+        more: there are still earlier ones, too many to list.
+    """
+    judged: list[tuple[int, str | None]] = []
+    for place, slot in enumerate(due):
+        last, first = place == len(due) - 1, place == 0
+        reason: str | None = None
+        if paused:
+            reason = PAUSED
+        elif schedule.catchup == "all":
+            reason = OLDER if first and more else None
+        elif last and (schedule.catchup == "latest" or now - slot <= grace):
+            pass
+        elif schedule.catchup == "latest":
+            reason = LATER
+        else:
+            reason = f"missed; noticed {(now - slot) / 1000:.0f} s late (catchup=skip)"
+        if reason is not None and reason is not OLDER and first and more:
+            reason += EARLIER
+        judged.append((slot, reason))
+    return judged
+
+
+def next_of(connection: Connection, flow_id: str) -> str | None:
+    """When the next run of a flow is due, as it is written on the wire; None without schedule, or paused."""
+    record = schedules.of_flow(connection, flow_id)
+    return None if record is None or record.paused else iso(record.next)
+
+
+def listed(connection: Connection, now: int) -> list[dict[str, Any]]:
+    """All schedules, as they are shown; ``now`` in ms since the epoch."""
+    return [
+        _shown(connection, record, flow, client, now)
+        for record, flow, client in schedules.listed(connection)
+    ]
+
+
+def _shown(
+    connection: Connection, record: ScheduleRecord, flow: str, client: str, now: int
+) -> dict[str, Any]:
+    schedule = schedule_of(record)
+    seconds = schedule.seconds if isinstance(schedule, IntervalSchedule) else None
+    to_come = (
+        [] if record.paused else slots.following(schedule, max(now, record.cursor), SHOWN_NEXT)
+    )
+    return {
+        "id": record.id,
+        "flowId": record.flow_id,
+        "flowName": flow,
+        "clientId": client,
+        "expression": record.expression,
+        "cron": record.expression if seconds is None else None,
+        "everySeconds": seconds,
+        "timezone": record.zone,
+        "catchup": record.catchup,
+        "overlap": record.overlap,
+        "paused": bool(record.paused),
+        "createdAt": iso(record.created),
+        "updatedAt": iso(record.updated),
+        "next": [iso(slot) for slot in to_come],
+        "slots": [
+            {
+                "slot": iso(row.slot),
+                "runId": row.run_id,
+                "state": row.state,
+                "reason": row.reason,
+                "at": iso(row.at),
+            }
+            for row in schedules.slots(connection, record.id, SHOWN_SLOTS)
+        ],
+    }

@@ -1,0 +1,138 @@
+"""Queries on schedules and their slots."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from perfect.server.store.records import ScheduleRecord
+from perfect.server.store.statements import upsert
+from perfect.server.store.tables import flow, run, schedule, schedule_slot
+from perfect.states import TERMINAL, TaskState
+
+_NAMES = [f.name for f in fields(ScheduleRecord)]
+_COLUMNS = [schedule.c[name] for name in _NAMES]
+_ACTIVE = sorted(set(TaskState) - TERMINAL)
+
+
+def by_id(connection: Connection, schedule_id: str, *, lock: bool = False) -> ScheduleRecord | None:
+    """The schedule of that id; locked for the rest of the transaction if it is about to change."""
+    return _one(connection, select(*_COLUMNS).where(schedule.c.id == schedule_id), lock)
+
+
+def of_flow(connection: Connection, flow_id: str, *, lock: bool = False) -> ScheduleRecord | None:
+    """The schedule of a flow; likewise."""
+    return _one(connection, select(*_COLUMNS).where(schedule.c.flow_id == flow_id), lock)
+
+
+def listed(connection: Connection) -> list[tuple[ScheduleRecord, str, str]]:
+    """All schedules with the names of their flows and clients, by these."""
+    query = select(*_COLUMNS, flow.c.name.label("flow"), flow.c.client.label("client")).join_from(
+        schedule, flow, flow.c.id == schedule.c.flow_id
+    )
+    return [
+        (ScheduleRecord(*row[: len(_NAMES)]), row.flow, row.client)
+        for row in connection.execute(query.order_by(flow.c.name, flow.c.client))
+    ]
+
+
+def due(connection: Connection, now: int, limit: int) -> list[str]:
+    """Ids of the schedules that have a slot at or before ``now``, longest due first."""
+    query = select(schedule.c.id).where(schedule.c.next <= now).order_by(schedule.c.next)
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
+def soonest(connection: Connection) -> int | None:
+    """The next slot of all; ms since the epoch."""
+    found: int | None = connection.execute(select(func.min(schedule.c.next))).scalar()
+    return found
+
+
+def insert(connection: Connection, record: ScheduleRecord) -> None:
+    """Keep a new schedule."""
+    connection.execute(schedule.insert(), dict(zip(_NAMES, astuple(record), strict=True)))
+
+
+def save(connection: Connection, record: ScheduleRecord) -> None:
+    """Keep a schedule that changed."""
+    values = dict(zip(_NAMES, astuple(record), strict=True))
+    connection.execute(schedule.update().where(schedule.c.id == record.id).values(values))
+
+
+def delete(connection: Connection, schedule_id: str) -> None:
+    """Remove a schedule with its slots; its runs stay."""
+    connection.execute(schedule_slot.delete().where(schedule_slot.c.schedule == schedule_id))
+    connection.execute(schedule.delete().where(schedule.c.id == schedule_id))
+
+
+def take_slot(connection: Connection, schedule_id: str, slot: int, now: int) -> bool:
+    """Enter a slot; whether nobody has before: only then it may be run."""
+    statement = upsert(connection.dialect, schedule_slot).values(
+        schedule=schedule_id, slot=slot, at=now
+    )
+    return connection.execute(statement.on_conflict_do_nothing()).rowcount > 0
+
+
+def settle_slot(
+    connection: Connection, schedule_id: str, slot: int, run_id: str | None, reason: str | None
+) -> None:
+    """Note what became of a slot that was entered: its run, or why there is none."""
+    key = select(run.c.key).where(run.c.id == run_id).scalar_subquery() if run_id else None
+    connection.execute(
+        schedule_slot.update()
+        .where(schedule_slot.c.schedule == schedule_id, schedule_slot.c.slot == slot)
+        .values(run=key, reason=reason)
+    )
+
+
+def slots(connection: Connection, schedule_id: str, limit: int) -> list[Row[Any]]:
+    """The last slots of a schedule, newest first: slot, run_id, state, reason, at.
+
+    The run is None for a slot that was left out, and for one whose run was deleted.
+    """
+    query = (
+        select(
+            schedule_slot.c.slot,
+            run.c.id.label("run_id"),
+            run.c.state,
+            schedule_slot.c.reason,
+            schedule_slot.c.at,
+        )
+        .select_from(schedule_slot.outerjoin(run, run.c.key == schedule_slot.c.run))
+        .where(schedule_slot.c.schedule == schedule_id)
+        .order_by(schedule_slot.c.slot.desc())
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def forget_slots(connection: Connection, schedule_id: str, kept: int) -> None:
+    """Remove all slots of a schedule but the newest ``kept``."""
+    oldest = (
+        select(schedule_slot.c.slot)
+        .where(schedule_slot.c.schedule == schedule_id)
+        .order_by(schedule_slot.c.slot.desc())
+        .offset(kept)
+        .limit(1)
+        .scalar_subquery()
+    )
+    connection.execute(
+        schedule_slot.delete().where(
+            schedule_slot.c.schedule == schedule_id, schedule_slot.c.slot <= oldest
+        )
+    )
+
+
+def is_active(connection: Connection, flow_id: str) -> bool:
+    """Whether a run that a schedule of this flow asked for is waiting or running."""
+    query = select(run.c.key).where(
+        run.c.flow_id == flow_id, run.c.state.in_(_ACTIVE), run.c.trigger == "schedule"
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _one(connection: Connection, query: Select[Any], lock: bool) -> ScheduleRecord | None:
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else ScheduleRecord(*row)

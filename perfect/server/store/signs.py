@@ -1,0 +1,70 @@
+"""Queries on signs of life: when sessions were last heard of, by whatever backend on this database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import BigInteger, Connection, cast, func, select
+
+from perfect.server.store.statements import upsert
+from perfect.server.store.tables import run, seen, session, session_flow
+from perfect.states import TERMINAL
+
+_AT_ONCE = 1_000
+# the server's clock: those of several backends may differ
+_SERVER_CLOCK = select(cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger))
+
+
+def server_now(connection: Connection, now: int) -> int:
+    """The database's time in ms since the epoch; ``now`` where it has no clock of its own (SQLite)."""
+    if connection.dialect.name != "postgresql":
+        return now
+    return int(connection.execute(_SERVER_CLOCK).scalar_one())
+
+
+def note(connection: Connection, sessions: Collection[str], now: int) -> None:
+    """These sessions were heard of at ``now`` (ms since the epoch, the database's time)."""
+    statement = upsert(connection.dialect, seen)
+    statement = statement.on_conflict_do_update(
+        index_elements=["session"], set_={"at": statement.excluded.at}
+    )
+    rows = [{"session": one, "at": now} for one in sorted(sessions)]
+    for first in range(0, len(rows), _AT_ONCE):
+        connection.execute(statement.values(rows[first : first + _AT_ONCE]))
+
+
+def since(connection: Connection, at: int) -> dict[str, int]:
+    """Sessions that were heard of since then (ms since the epoch), and when they were last."""
+    query = select(seen.c.session, seen.c.at).where(seen.c.at >= at)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def flows_since(connection: Connection, at: int) -> frozenset[str]:
+    """Flows that a session can run which was heard of since then."""
+    query = (
+        select(session_flow.c.flow_id)
+        .join_from(seen, session_flow, session_flow.c.session == seen.c.session)
+        .where(seen.c.at >= at)
+        .distinct()
+    )
+    return frozenset(connection.execute(query).scalars())
+
+
+def forget(connection: Connection, before: int, limit: int) -> int:
+    """Forget sessions that were last heard of before then and have no run that goes on; returns how many."""
+    query = (
+        select(seen.c.session)
+        .where(
+            seen.c.at < before,
+            ~select(run.c.key)
+            .where(run.c.session == seen.c.session, run.c.state.not_in(sorted(TERMINAL)))
+            .exists(),
+        )
+        .limit(limit)
+    )
+    old = list(connection.execute(query).scalars())
+    if old:
+        connection.execute(session.delete().where(session.c.id.in_(old)))
+        connection.execute(session_flow.delete().where(session_flow.c.session.in_(old)))
+        connection.execute(seen.delete().where(seen.c.session.in_(old)))
+    return len(old)

@@ -33,6 +33,8 @@ class ExecutionRequest:
     """A run that somebody asked this client to execute.
 
     Attributes:
+        trigger: "request", or "schedule" where nobody but its schedule asked.
+        retry_of: id of the run that this one repeats, or None.
         lease: proof that it was handed to this session; None from a documented backend.
     """
 
@@ -41,6 +43,8 @@ class ExecutionRequest:
     configuration: str = "development"
     parameters: dict[str, Any] = field(default_factory=dict)
     lease: str | None = None
+    trigger: str = "request"
+    retry_of: str | None = None
 
     @classmethod
     def from_answer(cls, answer: Any) -> ExecutionRequest | None:
@@ -48,13 +52,15 @@ class ExecutionRequest:
         if not isinstance(answer, dict) or not isinstance(answer.get("run_id"), str):
             return None
         parameters = answer.get("parameters")
-        lease = answer.get("lease")
+        lease, retry_of = answer.get("lease"), answer.get("retry_of")
         return cls(
             run_id=answer["run_id"],
             flow_name=str(answer.get("flow_name", "")),
             configuration=str(answer.get("configuration") or "development"),
             parameters=parameters if isinstance(parameters, dict) else {},
             lease=None if lease is None else str(lease),
+            trigger="schedule" if answer.get("trigger") == "schedule" else "request",
+            retry_of=None if retry_of is None else str(retry_of),
         )
 
 
@@ -68,6 +74,8 @@ class PerfectAPIClient:
         api_key: bearer token.
         timeout: s that a request may take.
         execution_handler: called by `listen_for_executions` with each `ExecutionRequest`.
+        cancel_handler: called with the id of each run that an answer wants to be cancelled, in the thread of the
+            request; the backend says it again until the run has ended.
         transport: what carries the requests; default: urllib.
     """
 
@@ -80,6 +88,7 @@ class PerfectAPIClient:
         api_key: str | None = None,
         timeout: float = REQUEST_TIMEOUT,
         execution_handler: Callable[[ExecutionRequest], object] | None = None,
+        cancel_handler: Callable[[str], object] | None = None,
         transport: Transport | None = None,
     ) -> None:
         self.base_url = base_url
@@ -87,6 +96,7 @@ class PerfectAPIClient:
         self.session_id = session_id or new_id()
         self.timeout = timeout
         self.execution_handler = execution_handler
+        self.cancel_handler = cancel_handler
         self.transport: Transport = transport or UrllibTransport(base_url)
         self._headers = {
             "Accept": "application/json",
@@ -136,7 +146,15 @@ class PerfectAPIClient:
                 said.get("detail"),
                 _retry_after(response.headers),
             )
+        if self.cancel_handler is not None and isinstance(answer, dict) and answer.get("cancel"):
+            named = answer["cancel"]
+            for run_id in named if isinstance(named, list) else [named]:
+                self.cancel_handler(str(run_id))
         return answer
+
+    def break_off(self) -> None:
+        """Break off what is under way; what comes later is sent as ever."""
+        self.transport.break_off()
 
     def close(self) -> None:
         """Break off whatever is under way and refuse what comes later."""

@@ -22,6 +22,7 @@ from perfect.errors import TaskFailed
 from perfect.failures import describe, state_after
 from perfect.records import COMPLETED, FAILED, RELIEVE_MASK, FlowRun, TaskRun, result_snapshot
 from perfect.session import Session
+from perfect.signals import RunCancelled
 from perfect.states import TaskState
 from perfect.tasks import Task
 
@@ -266,7 +267,13 @@ class TaskCalls:
         map_index: int | None = None,
         begun: bool = True,
     ) -> TaskRun:
-        """A task run begins now, or (not `begun`) is about to be closed without having run."""
+        """A task run begins now, or (not `begun`) is about to be closed without having run.
+
+        Raises:
+            RunCancelled: none is to begin any more.
+        """
+        if begun and self.run.cancelled is not None:
+            raise RunCancelled(self.run.cancelled)
         entry = TaskRun(self.run, -1, task, self, time(), upstream, map_index)
         entry.index = next(self._indices) if index is None else index
         # Noted before it is put: where the stack has no room for the put, the run's end reports it.
@@ -325,7 +332,10 @@ class TaskCalls:
 
     def _fails(self, entry: TaskRun, error: BaseException) -> bool:
         """Report what a task raised; whether it is to be raised on."""
-        entry.error = describe(error)
+        if isinstance(error, RunCancelled):
+            entry.reason = str(error)
+        else:
+            entry.error = describe(error)
         state = state_after(error)
         # Logged while the task is still the scope, so that the line stands in its log.
         goes_on = isinstance(error, Exception) and not entry.task.crucial_pass

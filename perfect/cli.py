@@ -6,7 +6,6 @@ Errors are one line on stderr and an exit code: 2 for a wrong call, 1 for anythi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from perfect import __version__, sdk, session, settings
 from perfect.api import PerfectAPIClient, quote
+from perfect.definitions import LONGEST_NAME
 from perfect.errors import (
     BackendRefused,
     BackendUnreachable,
@@ -24,8 +24,11 @@ from perfect.errors import (
 )
 from perfect.failures import describe
 from perfect.loading import load_flows
-from perfect.show import Table, ago, ago_seconds, seconds_between, show_state
+from perfect.running import execute
+from perfect.show import Table, ago, ago_seconds, seconds_between, show_schedule, show_state
+from perfect.signals import RunCancelled
 from perfect.states import TaskState
+from perfect.typed import read_parameters
 
 FOLLOW = 0.5  # s between two looks at a log that is followed
 CONNECT_TIMEOUT = 10.0  # s
@@ -45,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return action(options)
     except KeyboardInterrupt:
         return 130
+    except RunCancelled as cancelled:
+        return _complain(f"the run was {cancelled}")
     except BrokenPipeError:  # `perfect logs … | head`
         sys.stderr.close()
         return 0
@@ -91,21 +96,24 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", "Run a flow of a file or module once.", _run)
     run.add_argument("flow", metavar="FILE:FLOW", help="for example etl.py:daily_etl")
+    _takes_parameters(run)
     run.add_argument(
-        "-p",
-        dest="parameters",
-        metavar="NAME=JSON",
-        action="append",
-        default=[],
-        help="an argument of the flow; text that is no JSON is taken as text",
+        "--config",
+        type=_configuration,
+        default="development",
+        help="configuration (default development)",
     )
-    run.add_argument("--config", default="development", help="configuration (default development)")
 
     listen = command("listen", "Serve every flow of a file or module until Ctrl+C.", _listen)
     listen.add_argument("source", metavar="FILE_OR_MODULE")
     listen.add_argument("--concurrency", type=int, default=4, help="runs at a time (default 4)")
 
     command("flows", "List the flows that the backend knows.", _flows)
+
+    schedules = command("schedules", "List schedules, or pause or resume one.", _schedules)
+    either = schedules.add_mutually_exclusive_group()
+    either.add_argument("--pause", metavar="NAME", help="pause the schedule of this flow")
+    either.add_argument("--resume", metavar="NAME", help="let it go on")
 
     runs = command("runs", "List runs, newest first.", _runs)
     runs.add_argument("--state", type=_state, help="only runs in this state")
@@ -114,9 +122,21 @@ def _parser() -> argparse.ArgumentParser:
 
     trigger = command("trigger", "Ask a connected client to run a flow.", _trigger)
     trigger.add_argument("name", metavar="NAME", help="the flow's name or id")
+    _takes_parameters(trigger)
     trigger.add_argument(
-        "--config", default="development", help="configuration (default development)"
+        "--config",
+        type=_configuration,
+        default="development",
+        help="configuration (default development)",
     )
+
+    cancel = command("cancel", "Cancel a run that is not over.", _cancel)
+    cancel.add_argument("run", metavar="RUN", help="the run's id, or the beginning of it")
+
+    retry = command(
+        "retry", "Run a finished run again, with its configuration and parameters.", _retry
+    )
+    retry.add_argument("run", metavar="RUN", help="the run's id, or the beginning of it")
 
     logs = command("logs", "Print a run's log.", _logs)
     logs.add_argument("run", metavar="RUN", help="the run's id, or the beginning of it")
@@ -129,6 +149,17 @@ def _parser() -> argparse.ArgumentParser:
     backend.add_argument("kind", choices=("server", "mock"))
     backend.add_argument("--url", default="http://localhost:3000", help="the server's address")
     return parser
+
+
+def _takes_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME=JSON",
+        action="append",
+        default=[],
+        help="a parameter of the flow; text that is no JSON is taken as text",
+    )
 
 
 # --- backend -----------------------------------------------------------------------------------
@@ -189,22 +220,23 @@ def _run(options: argparse.Namespace) -> int:
     source, colon, name = options.flow.rpartition(":")
     if not colon:
         raise ConfigurationError("FILE:FLOW", options.flow, "names no flow, as in etl.py:daily_etl")
-    parameters = dict(_parameter(text) for text in options.parameters)
     flows = load_flows(source)
     if name not in flows:
         known = ", ".join(sorted(flows)) or "none"
         raise NotFound("flow", name, f"{source} has: {known}")
     flow = flows[name]
+    parameters = read_parameters(options.parameters, flow.definition.parameters_schema())
+    args, kwargs = flow.definition.arguments(parameters)
     try:
         if not isinstance(
             flow, sdk.Flow
         ):  # of perfect.core: it ends in a state, and raises nothing
-            state = flow.run(parameters, configuration=options.config)
+            state = flow.run(kwargs, configuration=options.config)
             if not state.is_successful():
                 return _complain(f"flow {flow.name!r} failed: {state.message}")
             print(state.message)
             return 0
-        value = sdk.run(flow, configuration=options.config, parameters=parameters)
+        value = execute(flow.definition, options.config, args, kwargs)
         if flow.is_async:
             import asyncio
 
@@ -217,16 +249,6 @@ def _run(options: argparse.Namespace) -> int:
     if value is not None:
         print(value)
     return 0
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise ConfigurationError("-p", text, "is not NAME=JSON")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _listen(options: argparse.Namespace) -> int:
@@ -253,11 +275,41 @@ def _flows(options: argparse.Namespace) -> int:
         table.add(
             flow["name"],
             str(len(flow.get("tasks") or ())),
-            flow.get("schedule") or "",
+            show_schedule(flow.get("schedule")),
             flow.get("clientId") or "",
             tags,
         )
     return table.print("No flows yet: call one, or serve some with `perfect listen FILE`.")
+
+
+def _schedules(options: argparse.Namespace) -> int:
+    client = _client()
+    listed = client.request("GET", "/api/schedules")["schedules"]
+    wanted = options.pause or options.resume
+    if wanted is not None:
+        found = [one for one in listed if wanted in (one["flowName"], one["flowId"], one["id"])]
+        if not found:
+            known = ", ".join(sorted({one["flowName"] for one in listed})) or "none"
+            raise NotFound("schedule", wanted, f"flows that have one: {known}")
+        if len(found) > 1:
+            ids = ", ".join(f"{one['id']} of {one['clientId']}" for one in found)
+            raise ConfigurationError(
+                "NAME", wanted, f"several clients have it; name one by id: {ids}"
+            )
+        path = f"/api/schedules/{quote(found[0]['id'])}"
+        listed = [client.request("PATCH", path, {"paused": bool(options.pause)})["schedule"]]
+    table = Table("FLOW", "SCHEDULE", "NEXT", "LAST", "CLIENT")
+    for one in listed:
+        last = one["slots"][0] if one["slots"] else None
+        became = "" if last is None else f"{last['slot']}  {last['state'] or last['reason'] or ''}"
+        table.add(
+            one["flowName"],
+            show_schedule({**one, "every_seconds": one["everySeconds"]}),
+            "paused" if one["paused"] else (one["next"] or ["never"])[0],
+            became,
+            one["clientId"],
+        )
+    return table.print("No schedules: give a flow one, as in @flow(schedule=CronSchedule(…)).")
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -292,8 +344,28 @@ def _trigger(options: argparse.Namespace) -> int:
             "NAME", options.name, f"several clients have it; name one by id: {ids}"
         )
     path = f"/api/engine/trigger/{quote(found[0]['id'])}"
-    answer = client.request("POST", path, {"configuration": options.config})
+    parameters = read_parameters(options.parameters, found[0].get("parameters"))
+    body = {"configuration": options.config, "parameters": parameters}
+    answer = client.request("POST", path, body)
     print(f"{answer['runId']}  {_settings().backend_url}/runs/{answer['runId']}")
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    client = _client()
+    run = _find_run(client, options.run)
+    answer = client.request("POST", f"/api/runs/{quote(run['id'])}/cancel")
+    told = "cancelling: it ends before its next task" if answer["cancelling"] else answer["state"]
+    print(f"{run['id']}  {told}")
+    return 0
+
+
+def _retry(options: argparse.Namespace) -> int:
+    client = _client()
+    run = _find_run(client, options.run)
+    answer = client.request("POST", f"/api/runs/{quote(run['id'])}/retry")
+    print(f"{answer['runId']}  {_settings().backend_url}/runs/{answer['runId']}")
+    print(f"It {answer['note']}.")
     return 0
 
 
@@ -378,6 +450,12 @@ def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port (0-65535)")
     return int(text)
+
+
+def _configuration(text: str) -> str:
+    if len(text) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"has more than {LONGEST_NAME} characters")
+    return text
 
 
 def _state(text: str) -> TaskState:

@@ -217,6 +217,15 @@ def find_scope() -> Scope | None:
     return scope
 
 
+def cancellation() -> str | None:
+    """Why the run of this thread or coroutine is to end; None while nobody wants that, or where no run is."""
+    scope = find_scope()
+    if scope is None or scope.run is None:
+        return None
+    reason: str | None = scope.run.cancelled
+    return reason
+
+
 def propagate(function: Callable[P, R]) -> Callable[P, R]:
     """Bind a function to the run it was handed out in; outside a run it stays as it is.
 

@@ -10,19 +10,35 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from perfect.attempts import UNTOLD, Course, course, first_argument
+from perfect.context import cancellation
 from perfect.errors import TaskFailed, TaskTimeout
 from perfect.outcomes import State
+from perfect.signals import RunCancelled
 from perfect.tasks import Task
-from perfect.workers import LONGEST_WAIT, wait_for
+from perfect.workers import wait_for
 
 log = logging.getLogger("perfect")
 
 
+LONGEST_REST = 0.2  # s that a pause may go on once its run is cancelled
+
+
 def rest(seconds: float) -> None:
-    """Wait so long, or until Ctrl+C."""
+    """Wait so long, or until Ctrl+C.
+
+    Raises:
+        RunCancelled: the run is not to go on.
+    """
     until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, LONGEST_WAIT))
+    while (left := _left(until)) > 0:
+        time.sleep(min(left, LONGEST_REST))
+
+
+def _left(until: float) -> float:
+    reason = cancellation()
+    if reason is not None:
+        raise RunCancelled(reason)
+    return until - time.monotonic()
 
 
 def call(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -133,7 +149,9 @@ async def drive_async(
                 if pause is None:
                     result = await perform_async(task, body, args, kwargs)
                 else:
-                    await asyncio.sleep(pause)
+                    until = time.monotonic() + pause
+                    while (left := _left(until)) > 0:
+                        await asyncio.sleep(min(left, LONGEST_REST))
             except BaseException as error:
                 pause = steps.throw(error)
             else:

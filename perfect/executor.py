@@ -19,13 +19,17 @@ from perfect.flows import FlowDefinition
 from perfect.jsonable import snapshot
 from perfect.records import COMPLETED, FAILED, LONGEST_TEXT, MOST_ENTRIES, FlowRun
 from perfect.session import Session
-from perfect.signals import Terminated, terminable
+from perfect.signals import RunCancelled, Terminated, terminable
 from perfect.states import TaskState
 
 if TYPE_CHECKING:
     from perfect.api import ExecutionRequest
 
 log = logging.getLogger("perfect")
+
+
+# After these, what the flow has submitted and is under way is waited for; not after Ctrl+C.
+_AWAITED = (Exception, RunCancelled)
 
 
 class FlowExecutor(TaskCalls):
@@ -90,10 +94,12 @@ class FlowExecutor(TaskCalls):
             value = function(*args, **kwargs)
             if self._pool is not None:
                 self._pool.close(cancel=False)
+            if self.run.cancelled is not None:
+                raise RunCancelled(self.run.cancelled)
             return value
         except BaseException as error:
             if self._pool is not None:
-                self._pool.close(cancel=True, wait=isinstance(error, Exception))
+                self._pool.close(cancel=True, wait=isinstance(error, _AWAITED))
             raise
 
     async def execute_async(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -118,10 +124,12 @@ class FlowExecutor(TaskCalls):
             value = await function(*args, **kwargs)
             if self._pool is not None:
                 await self._pool.close_async(cancel=False)
+            if self.run.cancelled is not None:
+                raise RunCancelled(self.run.cancelled)
             return value
         except BaseException as error:
             if self._pool is not None:
-                if isinstance(error, Exception):
+                if isinstance(error, _AWAITED):
                     await self._pool.close_async(cancel=True)
                 else:
                     self._pool.close(cancel=True, wait=False)
@@ -160,6 +168,8 @@ class FlowExecutor(TaskCalls):
         run.flush_lines()
         run.ended = time()
         state = COMPLETED if error is None else state_after(error)
+        if error is not None and run.cancelled is not None:
+            state = TaskState.CANCELLED
         interrupted = state is TaskState.CANCELLED
         for entry in list(self.running.values()):
             # In a thread nobody joined, a generator nobody finished, or too deep in a recursion.
@@ -168,7 +178,12 @@ class FlowExecutor(TaskCalls):
             if entry.task.crucial_pass and self.failure is None:
                 self.failure = f"crucial task {entry.task.name!r} was {entry.reason}"
         run.task_count = next(self._indices)
-        if error is not None:
+        if error is not None and run.cancelled is not None:
+            run.reason = run.cancelled
+            run.task_count = None  # what was never called is CANCELLED, and not removed
+        if isinstance(error, RunCancelled):
+            run.reason = run.reason or f"a run that it called was cancelled: {error}"
+        elif error is not None:
             run.error = describe(error)
         elif self.failure is not None:
             run.reason = self.failure
@@ -245,7 +260,8 @@ def create_execution_handler(
             definition,
             run_id=request.run_id,
             configuration=request.configuration,
-            trigger="request",
+            trigger=request.trigger,
+            retry_of=request.retry_of,
         )
         try:
             args, kwargs = definition.arguments(request.parameters)
@@ -259,6 +275,9 @@ def create_execution_handler(
 
                 return asyncio.run(executor.execute_async(*args, **kwargs))
             return executor.execute(*args, **kwargs)
+        except RunCancelled as error:
+            log.info("run %s of flow %r: %s", request.run_id, request.flow_name, error)
+            return None
         except (Exception, SystemExit) as error:
             log.error(
                 "run %s of flow %r failed: %s: %s",

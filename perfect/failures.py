@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from perfect.jsonable import snapshot
-from perfect.signals import Terminated
+from perfect.signals import RunCancelled, Terminated
 from perfect.states import TaskState
 
 # The frames of these modules, between a flow and its tasks, say nothing about the user's error.
@@ -57,7 +57,7 @@ def _without_own_frames(told: traceback.TracebackException | None) -> None:
 
 def state_after(error: BaseException) -> TaskState:
     """CANCELLED for an interruption from outside, FAILED for everything else."""
-    outside = isinstance(error, (KeyboardInterrupt, Terminated)) or (
+    outside = isinstance(error, (KeyboardInterrupt, RunCancelled, Terminated)) or (
         # asyncio's, recognised without importing asyncio (25 ms)
         not isinstance(error, Exception)
         and type(error).__name__ == "CancelledError"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic
 
 from perfect.delivery import Sender
 from perfect.errors import BackendError
@@ -13,7 +12,7 @@ HEARTBEAT = 3.0  # s
 
 
 class Heart:
-    """Tells the backend every 3 s that this session lives, while a run is active.
+    """Tells the backend every 3 s that this session lives, while a run is active; hears what is to be cancelled.
 
     Args:
         busy: set while a run is active; the thread sleeps without waking while it is not.
@@ -38,8 +37,6 @@ class Heart:
             sender = self._sender
             if sender.reporter is None:
                 continue  # nobody to tell
-            if sender.reporter.native and monotonic() - sender.last_success < HEARTBEAT / 2:
-                continue  # any request is a sign of life there
             try:
                 sender.client.request("POST", "/api/heartbeat")
             except BackendError:  # the sender finds out by itself

@@ -12,10 +12,9 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from perfect.jsonable import snapshot
-from perfect.redaction import hides
+from perfect.fields import Field, hints_of, load_fields, schema_of
 from perfect.scalars import ANYTHING, Kind, Unfit, choice, scalar
 
 _EMPTY = inspect.Parameter.empty
@@ -26,7 +25,6 @@ _LISTS = (
 _SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 DEEPEST = 16  # annotations in annotations; what is deeper takes anything
-LONGEST_DEFAULT, MOST_ENTRIES = 1000, 100  # of a default that is shown: characters, entries
 
 
 class Definitions:
@@ -58,10 +56,12 @@ class Definitions:
                 described = self._described(annotation)
                 if described is not None:
                     return described
-            return self._generic(annotation, (), depth)
+            return self._generic(annotation, (), depth, bare=True)
         return self._generic(origin, typing.get_args(annotation), depth)
 
-    def _generic(self, origin: Any, arguments: tuple[Any, ...], depth: int) -> Kind:
+    def _generic(
+        self, origin: Any, arguments: tuple[Any, ...], depth: int, bare: bool = False
+    ) -> Kind:
         def inner(annotation: Any) -> Kind:
             return self.kind_of(annotation, depth + 1)
 
@@ -86,10 +86,9 @@ class Definitions:
         if origin is tuple:
             if len(arguments) == 2 and arguments[1] is Ellipsis:
                 return _list(inner(arguments[0]), tuple, "a list")
-            if not arguments:
+            if bare:
                 return _list(ANYTHING, tuple, "a list")
-            elements = [] if arguments == ((),) else [inner(one) for one in arguments]
-            return _tuple(elements, tuple)
+            return _tuple([inner(one) for one in arguments])
         if origin in _MAPPINGS:
             keys, values = arguments if len(arguments) == 2 else (str, Any)
             return _mapping(inner(keys), inner(values))
@@ -118,16 +117,12 @@ class Definitions:
         schema = schema_of(fields, title=kind.__name__)
         load = _object(kind, fields, what)
         if is_tuple:  # told as a list; named parts are taken too
-            row = _tuple([field.kind for field in fields.values()], lambda values: kind(*values))
-            listed = {
-                **row.schema,
-                "minItems": sum(field.required for field in fields.values()),
-            }
-            loaders.append(
-                lambda value: row_load(value) if isinstance(value, list) else load(value)
-            )
-            row_load = _row(kind, list(fields.values()))
-            self.schemas[name] = {"anyOf": [schema, listed]}
+            parts = list(fields.values())
+            load_row = _row(kind, parts)
+            loaders.append(lambda given: (load_row if isinstance(given, list) else load)(given))
+            least = sum(field.required for field in parts)
+            row = {**_tuple([field.kind for field in parts]).schema, "minItems": least}
+            self.schemas[name] = {"anyOf": [schema, row]}
         else:
             loaders.append(load)
             self.schemas[name] = schema
@@ -139,96 +134,7 @@ def described(kind: Kind, text: str) -> Kind:
     return kind._replace(schema={**kind.schema, "description": text})
 
 
-# --- parts by name -------------------------------------------------------------------------------
-
-
-class Field(NamedTuple):
-    """A part that goes by a name.
-
-    Attributes:
-        default: what it is when it is not given; `inspect.Parameter.empty` if that is not known.
-        told: whether it is given; False for one that is only read.
-    """
-
-    kind: Kind
-    required: bool
-    default: Any = _EMPTY
-    told: bool = True
-
-
-def schema_of(fields: Mapping[str, Field], title: str = "") -> dict[str, Any]:
-    """The schema of an object with these parts and no others."""
-    schema: dict[str, Any] = {"title": title} if title else {}
-    schema |= {
-        "type": "object",
-        "properties": {name: _shown(name, field) for name, field in fields.items()},
-        "required": [name for name, field in fields.items() if field.required],
-        "additionalProperties": False,
-    }
-    return schema
-
-
-def _shown(name: str, field: Field) -> dict[str, Any]:
-    shown = dict(field.kind.schema)
-    if hides(name):  # a form does not show what is typed, and the default stays here
-        shown["writeOnly"] = True
-        return shown
-    if not field.told:
-        shown["readOnly"] = True
-    if field.default is not _EMPTY:
-        default = snapshot(field.default, longest=LONGEST_DEFAULT, most=MOST_ENTRIES)
-        try:
-            # Only what a form may send back: not "<module json>", nor a text that was cut.
-            if bool(field.kind.load(default) == field.default):
-                shown["default"] = default
-        except Exception:  # an __eq__ of the user's, and what the annotation does not take
-            pass
-    return shown
-
-
-def load_fields(given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The parts that are given, each as its annotation has it.
-
-    Raises:
-        Unfit: one is unknown, missing or wrong.
-    """
-    for name, value in given.items():
-        if name not in fields:
-            known = ", ".join(fields) or "none"
-            raise Unfit(value, f"is not known; known: {known}", f".{name}")
-    loaded = {}
-    for name, field in fields.items():
-        if name in given and field.told:
-            try:
-                loaded[name] = field.kind.load(given[name])
-            except Unfit as unfit:
-                raise Unfit(unfit.value, unfit.reason, f".{name}{unfit.path}") from None
-        elif field.required:
-            raise Unfit(None, "is required and not given", f".{name}")
-    return loaded
-
-
-def hints_of(thing: Any, namespace: dict[str, Any]) -> dict[str, Any]:
-    """The annotations of a function or class by name; `Any` where one can't be resolved.
-
-    Args:
-        namespace: where the names in them are looked up.
-    """
-    try:
-        return typing.get_type_hints(thing, include_extras=True)
-    except Exception:  # whatever evaluating the user's annotations may raise
-        pass
-    raw: dict[str, Any] = {}
-    for one in reversed(getattr(thing, "__mro__", (thing,))):
-        raw |= getattr(one, "__annotations__", None) or {}
-    hints: dict[str, Any] = {}
-    for name, annotation in raw.items():
-        alone = types.SimpleNamespace(__annotations__={name: annotation})
-        try:
-            hints |= typing.get_type_hints(alone, namespace, include_extras=True)
-        except Exception:
-            hints[name] = Any
-    return hints
+# --- classes with parts by name ---------------------------------------------------------------------
 
 
 def _namespace(kind: type) -> dict[str, Any]:
@@ -237,10 +143,13 @@ def _namespace(kind: type) -> dict[str, Any]:
 
 def _fields_of_dict(kind: Any, definitions: Definitions) -> dict[str, Field]:
     hints = hints_of(kind, _namespace(kind))
-    required = kind.__required_keys__
-    return {
-        name: Field(definitions.kind_of(hint, 1), name in required) for name, hint in hints.items()
-    }
+    fields = {}
+    for name, hint in hints.items():
+        # `__required_keys__` knows nothing of markers in annotations that are text.
+        marked = {typing.Required: True, typing.NotRequired: False}.get(typing.get_origin(hint))
+        required = name in kind.__required_keys__ if marked is None else marked
+        fields[name] = Field(definitions.kind_of(hint, 1), required)
+    return fields
 
 
 def _fields_of_class(kind: Any, definitions: Definitions) -> dict[str, Field]:
@@ -318,13 +227,13 @@ def _list(element: Kind, make: Callable[[list[Any]], Any], what: str) -> Kind:
     return Kind(schema, load, what)
 
 
-def _tuple(elements: list[Kind], make: Callable[[list[Any]], Any]) -> Kind:
+def _tuple(elements: list[Kind]) -> Kind:
     what = f"a list of {len(elements)}"
 
     def load(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(elements):
             raise Unfit(value, f"is not {what}")
-        return make(_each(value, [element.load for element in elements]))
+        return tuple(_each(value, [element.load for element in elements]))
 
     schema: dict[str, Any] = {
         "type": "array",

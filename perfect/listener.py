@@ -10,11 +10,13 @@ from typing import Any
 
 from perfect.api import SHORT_POLL, ExecutionRequest, PerfectAPIClient, quote
 from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender
-from perfect.errors import BackendError, BackendRefused
+from perfect.errors import BackendError, BackendRefused, BackendUnreachable
 from perfect.records import Put, Registration
 from perfect.threads import spawn
 
 log = logging.getLogger("perfect")
+
+ONLY_LISTEN_AFTER = 1.0  # s without a free place; most runs are over by then
 
 
 class Listener:
@@ -46,6 +48,8 @@ class Listener:
         self._running: set[threading.Thread] = set()
         self._changed = threading.Condition()
         self._stopped = False
+        self._only_listens = False  # whether the open poll takes no request, for want of a place
+        self._interrupted = False
         self.thread = spawn("perfect-listener", self._run)
 
     def serve(self, flows: Iterable[dict[str, Any]], concurrency: int) -> None:
@@ -85,12 +89,12 @@ class Listener:
                 if self._stopped:
                     return
                 asked = monotonic()
-                answer = self._client.poll_execution(free)
+                answer = self._poll(free)
                 if pause > FIRST_WAIT:  # it is back, perhaps without what it knew of us
                     pause = FIRST_WAIT
                     for flow in list(self._flows.values()):
                         self._put(Registration(flow))
-                if not self._take(answer) and monotonic() - asked < SHORT_POLL:
+                if free and not self._take(answer) and monotonic() - asked < SHORT_POLL:
                     self._wait(FIRST_WAIT)
             except Exception as error:
                 if not isinstance(error, BackendError):
@@ -99,16 +103,35 @@ class Listener:
                 self._wait(REFUSED_WAIT if refused else pause)
                 pause = min(LONGEST_WAIT, pause * 2)
 
+    def _poll(self, free: int) -> Any:
+        """Ask for a request; without a place only for word of cancellations, until there is a place."""
+        try:
+            return self._client.poll_execution(free)
+        except BackendUnreachable:
+            if self._interrupted:
+                return None
+            raise
+        finally:
+            with self._changed:
+                self._only_listens = self._interrupted = False
+                self._changed.notify_all()
+
     def _wait(self, seconds: float) -> None:
         with self._changed:
             if not self._stopped:
                 self._changed.wait(seconds)
 
     def _wait_for_place(self) -> int:
-        """Block until a request may be taken, and return how many may."""
+        """Block until a request may be taken, and return how many may; 0 after a while without a place."""
+        native = self._sender.reporter is not None and self._sender.reporter.native
+        until = monotonic() + ONLY_LISTEN_AFTER
         with self._changed:
             while len(self._running) >= self.concurrency and not self._stopped:
-                self._changed.wait()
+                left = until - monotonic() if native and self._running else None
+                if left is not None and left <= 0:
+                    self._only_listens = True
+                    return 0
+                self._changed.wait(left)
             return self.concurrency - len(self._running)
 
     def _take(self, answer: Any) -> bool:
@@ -127,17 +150,24 @@ class Listener:
 
     def _claim(self, request: ExecutionRequest) -> bool:
         """Whether this session may execute the request (PROTOCOL part 4, claim)."""
-        if self._stopped:
-            return False  # unclaimed, it is offered to another session
         if request.lease is None:
-            return True
+            return not self._stopped
         path = f"/api/execution-requests/{quote(request.run_id)}/claim"
-        try:
-            self._client.request("POST", path, {"lease": request.lease})
-        except BackendRefused as refusal:
-            log.info("perfect: run %s went elsewhere: %s", request.run_id, refusal)
-            return False
-        return True
+        pause = FIRST_WAIT
+        while not self._stopped:  # unclaimed, it is offered to another session
+            try:
+                self._client.request("POST", path, {"lease": request.lease})
+                return True
+            except BackendRefused as refusal:
+                if not refusal.may_pass:
+                    log.info("perfect: run %s went elsewhere: %s", request.run_id, refusal)
+                    return False
+            except BackendUnreachable:
+                pass
+            # It may have been granted, and the answer lost: then nobody else will execute the run.
+            self._wait(pause)
+            pause = min(LONGEST_WAIT, pause * 2)
+        return False
 
     def _execute_one(self, request: ExecutionRequest) -> None:
         try:
@@ -146,3 +176,8 @@ class Listener:
             with self._changed:
                 self._running.discard(threading.current_thread())
                 self._changed.notify_all()
+                while self._only_listens and not self._stopped:
+                    # Again, because the poll may only just be setting out.
+                    self._interrupted = True
+                    self._client.break_off()
+                    self._changed.wait(SHORT_POLL)

@@ -14,14 +14,8 @@ from functools import partial
 from typing import Any
 
 from perfect.errors import ConfigurationError
-from perfect.kinds import (
-    Definitions,
-    Field,
-    described,
-    hints_of,
-    load_fields,
-    schema_of,
-)
+from perfect.fields import Field, hints_of, load_fields, schema_of
+from perfect.kinds import Definitions, described
 from perfect.scalars import ANYTHING, Kind, Unfit
 
 LARGEST = 256 << 10  # bytes of a schema; a larger one is not told, and anything is taken

@@ -10,6 +10,7 @@ from typing import Any
 
 from perfect.driving import to_its_end
 from perfect.mapping import Row
+from perfect.signals import RunCancelled
 from perfect.tasks import Task
 from perfect.workers import LONGEST_WAIT, MOST_THREADS, Workers
 
@@ -74,7 +75,7 @@ class FlowPool:
                 if index >= AHEAD:
                     result_of(futures[index - AHEAD])  # also: no further ones after a failure
             return [result_of(future) for future in futures]
-        except Exception:
+        except (Exception, RunCancelled):
             for future in futures:
                 future.cancel()
             for future in futures:

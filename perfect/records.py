@@ -81,7 +81,8 @@ class FlowRun(Scope):
         given: tells the values that the flow was given, by name, with its defaults; set by its executor.
         retry_of: id of the run that this one repeats, or None.
         abandon: closes the run from outside, with a reason; set by its executor.
-        task_count: how many task calls there were, known at the end.
+        task_count: how many task calls there were, known at the end; None: those never called count, too.
+        cancelled: why the run is to end before its next task, or None.
     """
 
     __slots__ = (
@@ -104,6 +105,7 @@ class FlowRun(Scope):
         "lines",
         "given",
         "retry_of",
+        "cancelled",
         "_about",
         "_about_away",
         "__weakref__",
@@ -132,12 +134,13 @@ class FlowRun(Scope):
         self.state = RUNNING
         self.error: dict[str, Any] | None = None
         self.reason: str | None = None
-        self.task_count = 0
+        self.task_count: int | None = 0
         self.relieve: Callable[[], None] = lambda: None
         self.lines = 0  # written so far
         self.abandon: Callable[[str], None] = lambda reason: None
         self.given: Callable[[], dict[str, Any]] = lambda: self.parameters
         self.retry_of: str | None = None
+        self.cancelled: str | None = None
         self._about: RunInfo | None = None
         self._about_away: RunInfo | None = None
         self.announced = False  # whether the sender has told the beginning

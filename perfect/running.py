@@ -16,7 +16,7 @@ from perfect import session as sessions
 from perfect.context import current
 from perfect.executor import FlowExecutor, create_execution_handler
 from perfect.session import Session, configure, get_session
-from perfect.signals import Terminated, terminable
+from perfect.signals import RunCancelled, Terminated, terminable
 from perfect.definitions import get_registry
 from perfect.flows import FlowDefinition
 
@@ -42,7 +42,11 @@ def execute(
     definition.find_tasks()
     # Not `find_scope`: a flow in a thread that another run's code started is a flow of its own.
     scope = current.get()
-    parent = None if scope is None or scope.run is None else scope.run.id
+    parent = None
+    if scope is not None and scope.run is not None:
+        parent = scope.run.id
+        if scope.run.cancelled is not None:
+            raise RunCancelled(scope.run.cancelled)
     session = get_session()
     executor = FlowExecutor(session, definition, configuration=configuration, parent=parent)
     if definition.is_async:

@@ -139,7 +139,11 @@ def check_zone(name: object) -> str:
         if name.split("/")[0] in _NO_ZONES:
             raise ValueError(name)
         ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # what it raises for files and folders that are no zones
+    except (
+        KeyError,
+        ValueError,
+        OSError,
+    ):  # what it raises for files and folders that are no zones
         reason = "is not an IANA time zone, like 'Europe/Berlin'"
         if not available_timezones():
             reason = "this machine has no time zones: pip install tzdata"

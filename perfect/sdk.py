@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from perfect.about import RunInfo
-from perfect.context import find_scope, propagate
+from perfect.context import cancellation, find_scope, propagate
 from perfect.errors import ConfigurationError, NotFound
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.states import TaskState
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from perfect.mapping import unmapped
     from perfect.redaction import Secret
     from perfect.settings import Settings
+    from perfect.signals import RunCancelled
     from perfect.store import StateManager
     from perfect.ticker import Progress, watch_progress
 
@@ -51,6 +52,7 @@ R = TypeVar("R")
 _LATE = {
     "LogCapture": "capture",
     "Progress": "ticker",
+    "RunCancelled": "signals",
     "Secret": "redaction",
     "StateManager": "store",
     "TaskCache": "caching",
@@ -65,6 +67,7 @@ __all__ = [
     "IntervalSchedule",
     "LogCapture",
     "Progress",
+    "RunCancelled",
     "RunInfo",
     "Secret",
     "StateManager",
@@ -74,6 +77,7 @@ __all__ = [
     "TaskResult",
     "TaskState",
     "WorkflowRegistry",
+    "cancelled",
     "configure",
     "connect",
     "current_run",
@@ -280,6 +284,16 @@ def current_run() -> RunInfo | None:
     """
     scope = find_scope()
     return None if scope is None else scope.about()
+
+
+def cancelled() -> bool:
+    """Whether the run is to end: for a long task to ask now and then, and to return or raise if so.
+
+    The run is CANCELLED either way. False outside a run, and in tasks that work in other processes: in those of
+    a `ProcessExecutor` or of a cluster made for the run, a cancelled run's tasks are killed; on another Dask
+    cluster they are left to themselves.
+    """
+    return cancellation() is not None
 
 
 def progress(fraction: float) -> None:

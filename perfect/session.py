@@ -33,6 +33,7 @@ CROWDED = (
     100_000  # records that may wait for the sender (20 to 40 MiB) before flows give it a moment
 )
 RELIEF = 0.01  # s
+CANCELLED = "cancelled from the dashboard"
 INTERRUPTED_FLUSH = 3.0  # s that delivery may take after Ctrl+C or SIGTERM
 
 Execute = Callable[["ExecutionRequest"], Any]
@@ -87,6 +88,19 @@ class Session:
             if self.active:  # another thread has begun one in between
                 self._busy.set()
 
+    def cancel(self, run_id: str) -> None:
+        """The backend wants a run to end: it begins no further task, and neither do the runs that it has called.
+
+        What is not active is left alone: the backend says it again until the run has ended.
+        """
+        wanted = {run_id}
+        for run in list(self.active.values()):  # a run comes before those that it has called
+            if run.id in wanted or run.parent in wanted:
+                wanted.add(run.id)
+                if run.cancelled is None:
+                    run.cancelled = CANCELLED
+                    log.info("perfect: run %s of %r is %s", run.id, run.name, CANCELLED)
+
     def relieve(self) -> None:
         """Let the sender catch up for a moment when very much waits for it, so that memory stays bounded.
 
@@ -127,6 +141,7 @@ class Session:
             self.settings.client_id,
             session_id=session_id,
             api_key=self.settings.api_key,
+            cancel_handler=self.cancel if session_id == self.id else None,
         )
 
     def connect(self, timeout: float) -> bool:

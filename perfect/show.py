@@ -6,6 +6,7 @@ import os
 import sys
 import unicodedata
 from datetime import UTC, datetime
+from typing import Any
 
 from perfect.text import printable
 
@@ -30,6 +31,19 @@ def use_colour() -> bool:
 def show_state(state: str) -> str:
     """A state as icon and word."""
     return f"{ICONS.get(state, '?')} {state}"
+
+
+def show_schedule(schedule: str | dict[str, Any] | None) -> str:
+    """A schedule as it is registered, in a few words."""
+    if not isinstance(schedule, dict):
+        return schedule or ""
+    words = [schedule.get("cron") or f"every {schedule.get('every_seconds')} s"]
+    if schedule.get("timezone", "UTC") != "UTC":
+        words.append(str(schedule["timezone"]))
+    for option, usual in (("catchup", "skip"), ("overlap", "allow")):
+        if schedule.get(option, usual) != usual:
+            words.append(f"{option}={schedule[option]}")
+    return " ".join(words)
 
 
 def _width(text: str) -> int:

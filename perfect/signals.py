@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that a run is closed and `finally` blocks run."""
+"""SIGTERM and cancellation as exceptions, so that a run is closed and `finally` blocks run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ class Terminated(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
+
+
+class RunCancelled(BaseException):
+    """Raised in a run that is cancelled from outside: at its next task, in the pause before a retry, or at its end.
+
+    It is no Exception, so that a flow's ``except Exception`` does not hold it up; a flow called by a program ends
+    with it.
+    """
 
 
 def _raise(signum: int, frame: Any) -> None:

@@ -40,6 +40,9 @@ class Transport(Protocol):
             BackendUnreachable: there was none.
         """
 
+    def break_off(self) -> None:
+        """Break off what is under way."""
+
     def close(self) -> None:
         """Break off what is under way; later requests are refused."""
 
@@ -88,6 +91,9 @@ class UrllibTransport:
 
     def close(self) -> None:
         self.closed = True
+        self.break_off()
+
+    def break_off(self) -> None:
         for connection in tuple(self.open):
             sock = connection.sock
             if sock is not None:
@@ -192,6 +198,9 @@ class MockTransport:
         elif path.startswith("/api/execution-requests"):
             answer = None
         return Response(200, {"Content-Type": "application/json"}, json.dumps(answer).encode())
+
+    def break_off(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -22,6 +22,7 @@ LAYERS = """
     errors states text scan about
     schedules settings signals context jsonable redaction outcomes plain
     canonical definitions failures statefile logs scalars
+    fields
     kinds
     parameters
     bound store
@@ -57,7 +58,7 @@ LAYERS = """
     graph.definition
     graph.blueprint
     sdk core flowkit
-    testing loading show
+    testing loading show typed
     demo
     cli
     __main__
@@ -263,9 +264,9 @@ def test_the_public_names_are_pinned() -> None:
     assert set(perfect.__all__) == set("""
         BackendError BackendRefused BackendUnreachable ConfigurationError CronSchedule CycleError
         Flow FlowDefinition GraphError IntervalSchedule LogCapture MissingExtra NotFound NotSendable
-        PerfectError Progress RemoteError RunInfo ScheduleError Secret StateManager StorageError Task TaskCache TaskDefinition
+        PerfectError Progress RemoteError RunCancelled RunInfo ScheduleError Secret StateManager StorageError Task TaskCache TaskDefinition
         TaskError TaskFailed TaskResult TaskState TaskTimeout TriggerNotMet Uncacheable WorkerLost
-        WorkflowRegistry __version__ configure connect current_run flow get_registry listen progress propagate
+        WorkflowRegistry __version__ cancelled configure connect current_run flow get_registry listen progress propagate
         run task unmapped watch_progress
         """.split())
     assert sorted(dir(perfect)) == sorted(perfect.__all__)

@@ -72,7 +72,10 @@ class GraphDefinition(FlowDefinition):
 
 def tracked(run: FlowExecutor, graph: Graph, **options: Any) -> GraphRun:
     """A run of the graph whose tasks are told as those of a flow run."""
-    return GraphRun(graph, **{"tracker": run, "body_of": run.body_of, **options})
+    return GraphRun(
+        graph,
+        **{"tracker": run, "body_of": run.body_of, "halted": lambda: run.run.cancelled, **options},
+    )
 
 
 def parameters_of(graph: Graph) -> dict[str, Parameter]:

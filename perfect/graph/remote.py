@@ -119,7 +119,7 @@ def errand_of(work: Work) -> Errand:
 
 def about_run(work: Work) -> RunInfo | None:
     """What the task may ask there of the run that it is part of."""
-    return None if work.entry is None else work.entry.run.about_away()
+    return None if work.tracker is None else work.tracker.run.about_away()
 
 
 def packed(errand: Errand) -> bytes:

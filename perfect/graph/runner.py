@@ -21,7 +21,7 @@ from perfect.graph.node import Node
 from perfect.graph.parameter import Parameter
 from perfect.graph.telling import Numbers, tell
 from perfect.outcomes import Cancelled, Pending, Retrying, Running, State, Success
-from perfect.signals import Terminated
+from perfect.signals import RunCancelled, Terminated
 from perfect.tasks import Task
 from perfect.workers import LONGEST_WAIT
 
@@ -43,6 +43,7 @@ class GraphRun:
         body_of: what a call of a task runs; default: its function.
         given: nodes that are not run, with the states they have.
         settled: called with each node and its state as it ends.
+        halted: why the run is to be cancelled, None while it is not: asked before each attempt, and every second.
 
     Attributes:
         states: by the nodes' indices.
@@ -61,6 +62,7 @@ class GraphRun:
         body_of: Callable[[Task[..., Any]], Callable[..., Any]] | None = None,
         given: Mapping[Node, State] | None = None,
         settled: Callable[[Node, State], None] | None = None,
+        halted: Callable[[], str | None] | None = None,
     ) -> None:
         self.plan = graph.plan()
         self._ledger = Ledger(self.plan, keep)
@@ -73,6 +75,8 @@ class GraphRun:
         self._body_of = body_of
         self._given = given or {}
         self._on_settled = settled
+        self._halted = halted
+        self._cancelled: str | None = None  # why the run was
         self._ready: deque[Any] = deque()  # nodes to begin, works to hand over
         self._timers: list[tuple[float, int, Work]] = []  # heap: monotonic s when an attempt is due
         self._order = itertools.count()
@@ -91,14 +95,19 @@ class GraphRun:
         """Run to the end, in this thread; the states by the nodes' indices.
 
         Raises:
-            KeyboardInterrupt and the like, and what the executor itself raises; what was not run
-                is Cancelled then.
+            RunCancelled: what was under way has ended, or was killed where it could be.
+            KeyboardInterrupt and the like, and what the executor itself raises. What was not run is
+                Cancelled then.
         """
         try:
             pool = self._pool = self._executor.start()
             self._ready.extend(self._ledger.roots())
             try:
-                self._loop(pool)
+                try:
+                    self._loop(pool)
+                except RunCancelled as error:  # it came just as a task was about to begin
+                    self._cancel(pool, str(error))
+                    self._loop(pool)
             except BaseException as error:
                 interrupted = _interrupts(error)
                 reason = f"given up: {type(error).__name__}: {error}"
@@ -108,16 +117,21 @@ class GraphRun:
                 finally:
                     pool.close(hurried=interrupted)
                 raise
-            pool.close(hurried=False)
+            pool.close(hurried=self._cancelled is not None)
         finally:
             self._cancel_rest()
+        if self._cancelled is not None:
+            raise RunCancelled(self._cancelled)
         return self.states  # type: ignore[return-value]
 
     def _loop(self, pool: Pool) -> None:
         ready, timers, under_way = self._ready, self._timers, self._under_way
         alone = pool.inline and pool.slots == 1
+        halted = self._halted
         while True:
             while ready and len(under_way) < pool.slots:
+                if halted is not None and halted() is not None:
+                    break
                 if timers:
                     self._wake()
                 next_one = ready.popleft()
@@ -135,6 +149,10 @@ class GraphRun:
                 else:
                     under_way.add(work)
                     pool.submit(work)
+            if halted is not None and self._cancelled is None:
+                reason = halted()
+                if reason is not None:
+                    self._cancel(pool, reason)
             next_one = work = None  # what has ended is not held on to while others are waited for
             if under_way:
                 for work in pool.wait(self._time_left()):
@@ -359,6 +377,14 @@ class GraphRun:
         for work in pausing:
             self._give_up(work, Retrying())
 
+    def _cancel(self, pool: Pool, reason: str) -> None:
+        """The run is to end: nothing more is begun, and what is under way is killed where that can be."""
+        self._cancelled = reason
+        self._stop(reason)
+        for work in pool.interrupt(reason):
+            self._under_way.discard(work)
+            self._ended(work)
+
     def _give_up(self, work: Work, old: State) -> None:
         state: State = Cancelled(self._stopped or "")
         if work.task.state_handlers:
@@ -383,4 +409,6 @@ class GraphRun:
 
 def _interrupts(error: BaseException) -> bool:
     """Whether an exception ends the run, not only the task that it came out of."""
-    return isinstance(error, Terminated) or not isinstance(error, (Exception, SystemExit))
+    return isinstance(error, Terminated) or not isinstance(
+        error, (Exception, SystemExit, RunCancelled)
+    )

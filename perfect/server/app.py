@@ -29,6 +29,7 @@ from perfect.server.routes import (
     pages,
     reports,
     runs,
+    schedules,
     statistics,
     stream,
 )
@@ -72,6 +73,7 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
     answered = observer.Answered()
     app.state.metrics = metrics.Metrics(backend, answered)
     answers.install(app)
+    docs.install(app)
     # the last one added is the first one asked
     app.add_middleware(access.Access, backend=backend)
     if settings.allow_origins:
@@ -90,6 +92,7 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
         classic,
         dispatch,
         runs,
+        schedules,
         control,
         stream,
         metrics,

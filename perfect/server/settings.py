@@ -30,6 +30,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+def duration(name: str, text: str) -> float:
+    """Seconds, from a number with a unit (s, m, h, d, w) like ``30d``; without one it is seconds.
+
+    Raises:
+        ConfigurationError: it is none; ``name`` says of what.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", text)
+    if found is None or float(found[1]) == 0:
+        raise ConfigurationError(name, text, "is not a duration like 30d, 12h or 90m")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much one client may send; announced in the handshake.
@@ -43,6 +58,9 @@ class Limits:
         index_gap: tasks that may be skipped in the numbering.
         tasks: tasks of one run.
         depth: levels of nested JSON.
+        schema: bytes of the JSON Schema of a flow's parameters.
+        parameters: bytes of the values of a run's parameters.
+        parameter_names: parameters of a flow, and values of a run.
         events: events of one batch.
         url: bytes of a request's path and query.
         headers: bytes of a request's headers.
@@ -61,6 +79,9 @@ class Limits:
     index_gap: int = 1_000
     tasks: int = 1_000_000
     depth: int = 64
+    schema: int = 256 * 1024
+    parameters: int = 1024 * 1024
+    parameter_names: int = 1_000
     events: int = 100_000
     url: int = 8 * 1024
     headers: int = 32 * 1024
@@ -104,7 +125,8 @@ class ServerSettings:
     Attributes:
         host: address to listen on; any but loopback needs a token.
         port: port to listen on; 0 takes a free one.
-        db: path of the SQLite file or ``sqlite:///`` URL; None is ``PERFECT_HOME/perfect.db``.
+        db: path of the SQLite file, ``sqlite:///`` URL or ``postgresql+psycopg://`` URL; None is
+            ``PERFECT_HOME/perfect.db``.
         base_path: path below which everything is served ("" or "/x"), for a reverse proxy.
         token: when set, every request must carry it, or the cookie of a session that was opened with it.
         read_token: one with which nothing can be changed; only beside ``token``.
@@ -125,6 +147,9 @@ class ServerSettings:
         head_timeout: how long the head of a request may take to arrive.
         body_timeout: how long a request body may take to arrive.
         write_timeout: how long a peer may read nothing of an answer.
+        retain: how long runs are kept after they ended; None for ever.
+        retain_runs: how many runs of each flow are kept, the newest; None for all.
+        retain_every: how often older ones are removed.
         queue_bytes: bytes that may wait for the writer before clients are told to come back.
         access_log: write a JSON line on standard output for every request.
         report_logs: log lines shown in a report; the rest is counted and linked.
@@ -154,6 +179,9 @@ class ServerSettings:
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     write_timeout: float = 60.0
+    retain: float | None = None
+    retain_runs: int | None = None
+    retain_every: float = 60.0
     queue_bytes: int = 64 * 1024 * 1024
     access_log: bool = False
     report_logs: int = 10_000
@@ -170,7 +198,12 @@ class ServerSettings:
                 "host", self.host, "others can reach this address, so the backend needs a token"
             )
         self._check_access()
+        if self.retain is not None and not self.retain > 0:
+            raise ConfigurationError("retain", self.retain, "is not a positive duration")
+        if self.retain_runs is not None and not self.retain_runs > 0:
+            raise ConfigurationError("retain_runs", self.retain_runs, "is not a number from 1")
         for name in (
+            "retain_every",
             *(
                 "poll",
                 "heartbeat",

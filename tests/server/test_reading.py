@@ -320,7 +320,7 @@ def test_every_route_is_documented_with_its_answers(shared: Running) -> None:
     for path, methods in document["paths"].items():
         assert path in html
         for operation in methods.values():
-            assert operation["summary"] and {"200", "400", "4XX"} <= set(
+            assert operation["summary"] and {"200", "400", "401", "403"} <= set(
                 operation["responses"]
             ), path
             assert "422" not in operation["responses"]

@@ -167,38 +167,6 @@ def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     open_database(f"sqlite:///{where}").close()
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    where = tmp_path / "perfect.db"
-    open_database(where).close()
-    with sqlite3.connect(where) as connection:
-        connection.execute("update meta set value = '999' where name = 'schema_version'")
-    connection.close()
-    with pytest.raises(ConfigurationError, match="newer perfect"):
-        open_database(where)
-
-
-def test_a_database_of_the_version_before_gains_what_is_new(tmp_path: Path) -> None:
-    where = tmp_path / "perfect.db"
-    open_database(where).close()
-    with sqlite3.connect(where) as connection:
-        connection.execute("drop table task_attempt")
-        connection.execute("update meta set value = '1' where name = 'schema_version'")
-        connection.execute(
-            "insert into flow (id, client, name, description, tags, tasks, edges, created, updated) "
-            "values ('f', 'c', 'old', '', '{}', '[]', '[\"unchecked\"]', 1, 1)"
-        )
-    connection.close()
-    for _ in range(2):
-        opened = open_database(where)
-        with opened.read() as reader:
-            assert attempts.listed(reader, 1, 0, 10) == []
-            version = select(meta.c.value).where(meta.c.name == "schema_version")
-            assert reader.execute(version).scalar() == str(SCHEMA_VERSION)
-            record = flows.by_id(reader, "f")
-            assert record is not None and (record.name, record.edges) == ("old", None)
-        opened.close()
-
-
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     where = tmp_path / "notes.txt"
     where.write_text("not a database at all, but long enough to be looked at" * 100)

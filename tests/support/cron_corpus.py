@@ -33,6 +33,9 @@ ACCEPTED = (
     "0 0 * * SUN-SAT",
     "1,1,1 * * * *",
     "0-0 * * * *",
+    "0 0 31 4 0-6",
+    "0 0 */31 2 1",
+    "0 0 29 2 */7",
 )
 
 # expression, the field at fault ("expression" where none is)
@@ -78,6 +81,8 @@ REFUSED = (
     ("0 0 31 4 *", "day of month"),
     ("0 0 30 2 *", "day of month"),
     ("0 0 31 FEB,APR,JUN *", "day of month"),
+    ("0 0 31 4 */2", "day of month"),  # a day field that begins with * narrows the other
+    ("0 0 30-31 2 */7", "day of month"),
     ("0 0 * 0 *", "month"),
     ("0 0 * 13 *", "month"),
     ("0 0 * JANUARY *", "month"),

@@ -9,13 +9,19 @@ from typing import Any, Protocol
 from perfect.context import current
 from perfect.errors import ConfigurationError
 from perfect.driving import perform
-from perfect.records import TaskRun
+from perfect.records import FlowRun, TaskRun
 from perfect.states import TaskState
 from perfect.tasks import Task
 
 
 class Tracker(Protocol):
-    """Who is told of task runs."""
+    """Who is told of task runs.
+
+    Attributes:
+        run: whose they are.
+    """
+
+    run: FlowRun
 
     def reserve(self, count: int) -> None: ...
 
@@ -159,6 +165,13 @@ class Pool(ABC):
 
     def withdraw(self) -> Iterable[Work]:
         """Give back the attempts that have not begun: they are not to be made. Raises nothing."""
+        return ()
+
+    def interrupt(self, reason: str) -> Iterable[Work]:
+        """The run is cancelled: end what is under way, where it can be ended, with a RunCancelled; give that back.
+
+        The rest is waited for as ever.
+        """
         return ()
 
     @abstractmethod

@@ -34,6 +34,7 @@ from perfect.graph.executors import dask_worker
 from perfect.graph.executors.base import Executor, Pool, Work
 from perfect.graph.remote import Said
 from perfect.records import new_id
+from perfect.signals import RunCancelled
 from perfect.threads import spawn
 
 log = logging.getLogger("perfect")
@@ -340,6 +341,22 @@ class _Cluster(Pool):
                 taken.append(call.work)
         return taken
 
+    def interrupt(self, reason: str) -> Iterable[Work]:
+        ended = []
+        for number, call in list(self._calls.items()):
+            if call.fetching is not None:
+                del self._calls[number]
+                call.give_up()
+                if call.worker is not None and self._own is None:
+                    log.warning(
+                        "task %r is at work at worker %s: it is left to itself",
+                        call.work.task.name,
+                        call.worker,
+                    )
+                call.work.error = RunCancelled(reason)
+                ended.append(call.work)
+        return ended
+
     def close(self, *, hurried: bool) -> None:
         try:
             self._looking.cancel()
@@ -492,6 +509,9 @@ class _HereInThreads(_Cluster):
         if call is not None:  # else it was withdrawn
             call.worker = "this process"
             call.context.run(call.work.make)
+
+    def interrupt(self, reason: str) -> Iterable[Work]:
+        return ()  # threads of this process end by themselves
 
     def _ended(self, worker: Any) -> Any:
         return worker.close(timeout=0.1, executor_wait=False)

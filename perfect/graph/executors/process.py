@@ -27,6 +27,7 @@ from perfect.errors import ConfigurationError, NotSendable, TaskTimeout
 from perfect.graph import away, remote
 from perfect.graph.executors.base import Executor, Pool, Work
 from perfect.graph.executors.thread import checked_workers
+from perfect.signals import RunCancelled
 
 ENDING = 10.0  # s that idle workers may take to end: one may have a session of its own to close
 DYING = 1.0  # s between the end of a worker's pipe and its own
@@ -185,7 +186,9 @@ class _Processes(Pool):
             return
         # What a test put in its place can't be found by a name.
         work.make()
-        if work.error is not None and not isinstance(work.error, (Exception, SystemExit)):
+        if work.error is not None and not isinstance(
+            work.error, (Exception, SystemExit, RunCancelled)
+        ):
             raise work.error
         self._done.append(work)
 
@@ -207,6 +210,20 @@ class _Processes(Pool):
                     break
         done, self._done = self._done, []
         return done
+
+    def interrupt(self, reason: str) -> Iterable[Work]:
+        ended = []
+        for worker in [one for one in self._workers if one.work is not None]:
+            work = worker.work
+            assert work is not None
+            worker.process.kill()
+            _, last = self._forget(worker)
+            if last is None:
+                work.error = RunCancelled(reason)
+            else:
+                remote.take_home(work, _outcome(worker, work, last))
+            ended.append(work)
+        return ended
 
     def close(self, *, hurried: bool) -> None:
         workers, self._workers = self._workers, set()

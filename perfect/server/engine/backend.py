@@ -21,6 +21,8 @@ from perfect.server.engine.firing import Firing
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.news import Newsroom
 from perfect.server.engine.places import Places
+from perfect.server.engine.retention import Retention
+from perfect.server.engine.sharing import Sharing
 from perfect.server.engine.speaker import Speaker
 from perfect.server.engine.tally import Times
 from perfect.server.settings import ServerSettings, perfect_home
@@ -71,11 +73,26 @@ class Backend:
         self.polls = Places("long polls", limits.polls, limits.polls_each)
         self.desk = Desk(self, self.waiting)
         self.context = Context(
-            *(self.clock, settings.limits, self.liveness, self._call, self._learn),
-            *(self._interrupt, self.desk.presence),
-            reschedule=lambda: self._soon(self.firing.wake),
+            clock=self.clock,
+            limits=settings.limits,
+            liveness=self.liveness,
+            call=self._call,
+            learn=self._learn,
+            interrupt=self._interrupt,
+            present=self.desk.presence,
+            reschedule=self._reschedule,
         )
         self.firing = Firing(self.clock, self.read, self.write, settings.schedule_grace)
+        self.sharing = Sharing(
+            self,
+            {
+                "call": self.waiting.call,
+                "learn": self.desk.learn,
+                "interrupt": self.desk.interrupt,
+                "reschedule": self.firing.wake,
+            },
+        )
+        self.retention = Retention(self)
         self._writer = Writer(
             self.database.connect_writer,
             settings.queue_bytes,
@@ -93,6 +110,7 @@ class Backend:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._publisher: asyncio.Task[None] | None = None
         self._scheduler: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -109,6 +127,9 @@ class Backend:
         self._sweeper = asyncio.create_task(self._sweep_regularly())
         self._publisher = asyncio.create_task(self.news.run())
         self._scheduler = asyncio.create_task(self.firing.run())
+        self.sharing.start()
+        if self.retention.wanted:
+            self._keeper = asyncio.create_task(self.retention.run_regularly())
 
     def let_go(self) -> None:
         """Answer the open polls and end the streams: the backend is about to stop."""
@@ -118,7 +139,7 @@ class Backend:
     async def stop(self) -> None:
         """Finish what is queued and close the database."""
         self.let_go()
-        for task in (self._scheduler, self._sweeper, self._publisher):
+        for task in (self._scheduler, self._sweeper, self._publisher, self._keeper):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -131,6 +152,14 @@ class Backend:
         """A snapshot to read from; blocks, so not to be used on the event loop but at the start."""
         with self.database.read() as connection:
             yield connection
+
+    async def look(self, query: Callable[[Connection], T]) -> T:
+        """What a query gives on a snapshot, in a thread of its own."""
+        return await asyncio.to_thread(self._look, query)
+
+    def _look(self, query: Callable[[Connection], T]) -> T:
+        with self.read() as connection:
+            return query(connection)
 
     async def write(
         self,
@@ -270,17 +299,25 @@ class Backend:
 
     def _call(self, flow_id: str) -> None:
         """Wake a poller, from whatever thread."""
-        self._soon(self.waiting.call, flow_id)
+        self.soon(self.waiting.call, flow_id)
+        self.sharing.tell("call", flow_id)
 
     def _learn(self, session: str, flow_id: str, waiting: bool) -> None:
         """A session has one more flow; from whatever thread."""
-        self._soon(self.desk.learn, session, flow_id, waiting)
+        self.soon(self.desk.learn, session, flow_id, waiting)
+        self.sharing.tell("learn", session, flow_id, waiting)
 
     def _interrupt(self, session: str, run_id: str) -> None:
         """A run of that session is to be cancelled; from whatever thread."""
-        self._soon(self.desk.interrupt, session, run_id)
+        self.soon(self.desk.interrupt, session, run_id)
+        self.sharing.tell("interrupt", session, run_id)
 
-    def _soon(self, callback: Callable[..., None], *args: object) -> None:
+    def _reschedule(self) -> None:
+        """There may be an earlier slot of a schedule; from whatever thread."""
+        self.soon(self.firing.wake)
+        self.sharing.tell("reschedule")
+
+    def soon(self, callback: Callable[..., None], *args: object) -> None:
         """Call on the event loop, unless it is closed: then nobody waits any more."""
         if self._loop is not None:
             with suppress(RuntimeError):
@@ -300,6 +337,7 @@ class Backend:
                 _log.exception("the look at silent clients failed")
 
     async def _sweep(self) -> None:
+        await self.sharing.sweep()
         self.clients.forget()
         for session, run_ids in self.liveness.silent():
             for run_id in run_ids:

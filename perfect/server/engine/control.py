@@ -6,6 +6,7 @@ from typing import Any
 
 from perfect.server.engine import endings, registry
 from perfect.server.engine.context import Context
+from perfect.server.engine.parameters import incomplete
 from perfect.server.engine.refusals import Conflict, Unknown, shown
 from perfect.server.store import Transaction, flows, runs
 from perfect.server.store.records import RunRecord
@@ -58,6 +59,9 @@ def retry(tx: Transaction, context: Context, run_id: str) -> dict[str, Any]:
     flow = None if run.flow_id is None else flows.by_id(tx.connection, run.flow_id)
     if flow is None:
         raise Conflict("the flow of this run is not known, so it can't be run again")
+    lacking = incomplete(run.parameters)
+    if lacking is not None:
+        raise Conflict(f"the run can't be asked for again: {lacking}; trigger its flow anew")
     resumes = bool(flow.resumes) and run.state != TaskState.COMPLETED
     if resumes:
         note = "from the tasks that did not succeed on, with the results that its client has kept"

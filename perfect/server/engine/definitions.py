@@ -7,6 +7,7 @@ from typing import Any
 
 from perfect.schedules import CronSchedule
 from perfect.server.engine import schedules, values
+from perfect.server.engine.parameters import check_schema
 from perfect.server.engine.refusals import Invalid, shown
 from perfect.server.settings import Limits
 
@@ -75,7 +76,11 @@ class FlowDefinition:
             ),
             tags=_tags(body.get("tags") or {}, limits),
             tasks=tuple(_task(f"tasks[{i}]", task, limits) for i, task in enumerate(tasks)),
-            parameters=None if parameters is None else values.mapping("parameters", parameters),
+            parameters=(
+                None
+                if parameters is None
+                else check_schema(values.mapping("parameters", parameters), limits)
+            ),
             edges=_edges(body.get("edges"), len(tasks)),
             schedule=schedules.parse(body.get("schedule")),
             resumes=values.truth("resumes", body.get("resumes") or False),

@@ -52,7 +52,8 @@ class Desk:
             The request, ``{"cancel": id}`` for a native poller, or None when there was none in time.
         """
         leaving = asyncio.ensure_future(gone())
-        deadline = asyncio.get_running_loop().time() + self._settings.poll
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._settings.poll
         session = speaker.session
         known = self.presence.flows(session)
         if known is None:
@@ -69,8 +70,12 @@ class Desk:
         try:
             while not leaving.done():
                 waiter.wake.clear()
-                if slots is not None and (run_id := await self._to_cancel(session)) is not None:
-                    answer = {"cancel": run_id}
+                again: float | None = None
+                if slots is not None:
+                    run_id, again = await self._to_cancel(session)
+                    answer = None if run_id is None else {"cancel": run_id}
+                if answer is not None:
+                    pass
                 elif waiter.free and waiter.flows:
                     offered = await self._offer(speaker, leased=slots is not None)
                     if offered is not None:
@@ -80,7 +85,8 @@ class Desk:
                         await asyncio.wait((leaving,), timeout=_LAST_LOOK if slots is None else 0)
                 if answer is not None or self._room.closed:
                     break
-                if not await _woken(waiter.wake, leaving, deadline):
+                until = deadline if again is None else min(deadline, now() + again)
+                if not await _woken(waiter.wake, leaving, until) and until == deadline:
                     break
         finally:
             self._room.leave(waiter)
@@ -115,16 +121,23 @@ class Desk:
             most_offers=self._settings.offers,
         )
 
-    async def _to_cancel(self, session: str) -> str | None:
-        """A run of the session that is to be cancelled, unless a poll was told so just before."""
+    async def _to_cancel(self, session: str) -> tuple[str | None, float | None]:
+        """A run of the session that is to be cancelled and was not named to a poll just before.
+
+        Returns:
+            Its id; else None, and s until there is one to be named again, None where there is none.
+        """
         if not self._backend.liveness.has_runs(session):
-            return None
-        now = self._backend.clock.monotonic()
+            return None, None
+        now, every = self._backend.clock.monotonic(), self._settings.heartbeat
+        again = None
         for run_id in await asyncio.to_thread(self._cancelling, session):
-            if now - self._told.get(run_id, -1e9) >= self._settings.heartbeat:
+            left = self._told.get(run_id, -1e9) + every - now
+            if left <= 0:
                 self._told[run_id] = now
-                return run_id
-        return None
+                return run_id, None
+            again = left if again is None else min(again, left)
+        return None, again
 
     async def _pass_on(self, session: str) -> None:
         for flow_id in await asyncio.to_thread(self._queued_of, session):

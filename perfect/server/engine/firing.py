@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from perfect.server.engine import registry, slots
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.context import Context
-from perfect.server.engine.refusals import Refusal
+from perfect.server.engine.refusals import Invalid, Refusal
 from perfect.server.engine.schedules import (
     ACTIVE,
     KEPT_SLOTS,
@@ -34,6 +34,7 @@ _AT_ONCE = 50
 # s; the clock may be set, the machine may sleep, another backend may enter a schedule
 _LONGEST_WAIT = 5.0
 _WAIT_AFTER_FAILURE = 1.0
+_UNKNOWN_ZONE_PUT_OFF = 60_000  # ms
 
 
 def fire(tx: Transaction, context: Context, schedule_id: str, grace: int) -> None:
@@ -49,7 +50,13 @@ def fire(tx: Transaction, context: Context, schedule_id: str, grace: int) -> Non
     if record is None:
         return
     now = context.clock.now()
-    schedule = schedule_of(record)
+    try:
+        schedule = schedule_of(record)
+    except Invalid as error:  # registered where its zone was known
+        _log.warning("schedule %s can't be followed: %s", record.id, error)
+        record.next = now + _UNKNOWN_ZONE_PUT_OFF
+        schedules.save(tx.connection, record)
+        return
     most = MOST_CAUGHT_UP + 1 if schedule.catchup == "all" else MOST_LEFT_OUT
     due = slots.newest(schedule, record.cursor, now, most)
     more = len(due) == most

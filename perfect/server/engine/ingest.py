@@ -17,6 +17,7 @@ from perfect.server.engine import book, endings, progress, registry, values
 from perfect.server.engine.attempts import rows as attempt_rows
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import DEFAULT_ESTIMATE, FlowDefinition, configuration
+from perfect.server.engine.parameters import hidden, kept
 from perfect.server.engine.refusals import Conflict, Invalid, Refusal, TooLarge, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, attempts, logs, runs, sessions, tasks
@@ -337,7 +338,9 @@ class _Batch:
         parameters = event.get("parameters")
         if parameters is not None:
             values.mapping("parameters", parameters)
-            parameters = values.as_json("parameters", parameters, self._limits.depth)
+            parameters = kept(
+                values.as_json("parameters", parameters, self._limits.depth), self._limits
+            )
         parent = event.get("parent")
         if parent is not None and not (isinstance(parent, str) and _RUN_ID.fullmatch(parent)):
             raise Invalid(f"parent={shown(parent)}: is not a UUID")
@@ -346,13 +349,14 @@ class _Batch:
             raise Invalid(f"trigger={shown(trigger)}: is not one of {sorted(_TRIGGERS)}")
         if run.settled and not run.inferred:
             raise Conflict(f"the run is already {run.state}")
-        flow = registry.register(
-            self._tx, self._context, self._speaker, definition, by_run=True
-        )
+        flow = registry.register(self._tx, self._context, self._speaker, definition, by_run=True)
         run.flow_id, run.flow_name, run.tags = flow.id, flow.name, flow.tags
         run.configuration, run.parent, run.trigger = chosen, parent, trigger
-        if parameters is not None and (run.parameters is None or run.trigger == "call"):
-            run.parameters = parameters  # else what was asked for stays: a retry asks for it again
+        # What was asked for stays, because a retry asks for it again; but a secret does not.
+        if parameters is not None and (
+            run.parameters is None or run.trigger == "call" or hidden(parameters)
+        ):
+            run.parameters = parameters
         run.started = run.at = at
         if not run.inferred:
             run.state = TaskState.RUNNING.value

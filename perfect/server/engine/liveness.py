@@ -54,6 +54,21 @@ class Liveness:
             known.monitored |= monitored
             return newly
 
+    def seen_elsewhere(self, session: str, age: float) -> None:
+        """Another backend has heard of that session ``age`` seconds ago; its silence means something."""
+        with self._lock:
+            known = self._sessions.get(session)
+            if known is not None:
+                known.seen = max(known.seen, self._clock.monotonic() - age)
+                known.monitored = True
+
+    def heard(self, within: float) -> dict[str, float]:
+        """Sessions that were heard of in the last ``within`` seconds, and how many seconds ago."""
+        now = self._clock.monotonic()
+        with self._lock:
+            ages = {session: now - known.seen for session, known in self._sessions.items()}
+        return {session: age for session, age in ages.items() if age <= within}
+
     def started(self, session: str, run: str) -> None:
         """A run of that session is active from now on."""
         with self._lock:

@@ -75,6 +75,7 @@ def offer(
         "configuration": run.configuration,
         "parameters": None if run.parameters is None else orjson.loads(run.parameters),
         "retry_of": run.retry_of,
+        "trigger": run.trigger,
     }
     if leased:
         answer["lease"] = str(uuid.uuid4())

@@ -30,9 +30,15 @@ class Presence:
         self._absent_after = absent_after
         self._sessions: dict[str, _Session] = {}
         self._have: Counter[str] = Counter()
+        # flows that sessions have which other backends on the database have heard of
+        self.elsewhere: frozenset[str] = frozenset()
 
     def __contains__(self, flow_id: object) -> bool:
-        return flow_id in self._have
+        return flow_id in self._have or flow_id in self.elsewhere
+
+    def polling(self) -> set[str]:
+        """Sessions with an open poll."""
+        return {session for session, known in self._sessions.items() if known.polls}
 
     def all(self) -> frozenset[str]:
         """Every flow that a session has."""

@@ -11,9 +11,11 @@ from sqlalchemy import Connection
 from perfect.server.engine import book, schedules
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import FlowDefinition
+from perfect.server.engine.parameters import check_values
 from perfect.server.engine.refusals import Unknown, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, flows, queue, requests, runs, sessions, tasks
+from perfect.server.settings import Limits
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TaskState
 
@@ -53,9 +55,7 @@ def register(
         ),
         "parameters": _json(definition.parameters),
         "edges": _json(definition.edges),
-        "schedule": (
-            None if definition.schedule is None else _json(definition.schedule.to_wire())
-        ),
+        "schedule": (None if definition.schedule is None else _json(definition.schedule.to_wire())),
     }
     resumes = int(definition.resumes)
     record = flows.by_name(tx.connection, speaker.client, definition.name)
@@ -214,6 +214,18 @@ def start_by_client(
     )
     tx.after_commit(lambda: context.liveness.started(speaker.session, run.id))
     return run.id
+
+
+def checked_parameters(
+    connection: Connection, flow_id: str, given: Any, limits: Limits
+) -> str | None:
+    """The values that a run of a flow is asked for with, as JSON text; not for the writer's thread, it takes time.
+
+    Raises:
+        Unknown: there is no such flow.
+        Invalid: they are not what the flow takes; the detail says which field, and why.
+    """
+    return check_values(flow_of_id(connection, flow_id).parameters, given, limits)
 
 
 def trigger(

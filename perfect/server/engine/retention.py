@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from perfect.server.engine.context import Context
-from perfect.server.store import Transaction, retention, signs
+from perfect.server.store import Overloaded, StoreFailed, Transaction, retention, signs
 
 if TYPE_CHECKING:
     from perfect.server.engine.backend import Backend
+
+_log = logging.getLogger(__name__)
 
 # of one transaction: some 20 ms
 _ROWS = 4_000
@@ -35,6 +41,24 @@ class Retention:
         self._age = backend.settings.retain
         self._count = backend.settings.retain_runs
 
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is ever to be removed."""
+        return self._age is not None or self._count is not None
+
+    async def run_regularly(self) -> None:
+        """One pass after another, until cancelled."""
+        while True:
+            # first of all a wait: who is still there must have had the time to say so
+            await asyncio.sleep(self._backend.settings.retain_every)
+            try:
+                if gone := await self.run():
+                    _log.info("%d old runs were removed", gone)
+            except (Overloaded, StoreFailed) as error:
+                _log.warning("removing old runs is put off: %s", error)
+            except Exception:
+                _log.exception("removing old runs failed")
+
     async def run(self) -> int:
         """One pass: remove what is too old or too much; returns how many runs that were."""
         backend, gone = self._backend, 0
@@ -52,11 +76,56 @@ class Retention:
             pass
         return gone
 
-    def _due(self, connection: object) -> list[int]:
+    def _due(self, connection: Connection) -> list[int]:
         found: list[int] = []
         if self._age is not None:
             before = self._backend.clock.now() - round(self._age * 1000)
-            found = retention.aged(connection, before, _BATCH)  # type: ignore[arg-type]
+            found = retention.aged(connection, before, _BATCH)
         if self._count is not None and not found:
-            found = retention.surplus(connection, self._count, _BATCH)  # type: ignore[arg-type]
+            found = retention.surplus(connection, self._count, _BATCH)
         return found
+
+
+def remove(tx: Transaction, context: Context, keys: Sequence[int]) -> tuple[list[int], int]:
+    """Remove the first of these runs, as far as one step goes; returns which are left, and how many are gone."""
+    budget, gone = _ROWS, 0
+    for number, key in enumerate(keys[:_RUNS]):
+        cost, run_id = retention.remove(tx.connection, key, budget)
+        if run_id is None:
+            return list(keys[number:]), gone
+        if run_id:
+            gone += 1
+            context.book.drop(run_id)
+        budget -= max(_EACH, cost)
+        if budget <= 0:
+            return list(keys[number + 1 :]), gone
+    return list(keys[_RUNS:]), gone
+
+
+def remove_notes(
+    tx: Transaction, context: Context, alive: Collection[str], cutoff: int | None
+) -> bool:
+    """Remove what else is too old: audit entries, logins, sessions; returns whether there may be more.
+
+    Args:
+        tx: the transaction.
+        context: the engine's.
+        alive: sessions that were heard of lately.
+        cutoff: ms since the epoch; None keeps all but sessions.
+    """
+    connection = tx.connection
+    now = signs.server_now(connection, context.clock.now())
+    signs.note(connection, dict.fromkeys(alive, 0.0), now)
+    signs.enter_unknown(connection, now)
+    oldest = now - _SESSIONS_MS
+    gone = signs.forget(connection, oldest if cutoff is None else min(oldest, cutoff), _BATCH)
+    if cutoff is not None:
+        gone = max(gone, retention.remove_notes(connection, cutoff, _BATCH))
+    return gone >= _BATCH
+
+
+def release(
+    tx: Transaction, _context: Context, give_back: Callable[[Connection, int], int]
+) -> bool:
+    """Give space back to the file system; returns whether there is more."""
+    return give_back(tx.connection, _PAGES) > 0

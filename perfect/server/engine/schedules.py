@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,8 +19,8 @@ from perfect.server.engine import slots
 from perfect.server.engine.clock import iso
 from perfect.server.engine.context import Context
 from perfect.server.engine.refusals import Invalid, Unknown, shown
-from perfect.server.store import Transaction, schedules
-from perfect.server.store.records import FlowRecord, ScheduleRecord
+from perfect.server.store import Transaction, audit, flows, schedules
+from perfect.server.store.records import Actor, FlowRecord, ScheduleRecord
 
 # of slots that were missed at most so many are run, or recorded
 MOST_CAUGHT_UP = 1_000
@@ -124,8 +125,20 @@ def follow(
     tx.after_commit(context.reschedule)
 
 
-def set_paused(tx: Transaction, context: Context, schedule_id: str, paused: bool) -> None:
+def set_paused(
+    tx: Transaction, context: Context, by: Actor, schedule_id: str, paused: bool
+) -> dict[str, Any]:
     """Pause a schedule or let it go on; the slots that come while it is paused are never run.
+
+    Args:
+        tx: the transaction.
+        context: the engine's.
+        by: who asks.
+        schedule_id: which schedule.
+        paused: whether it is to be paused.
+
+    Returns:
+        The schedule as it is shown.
 
     Raises:
         Unknown: there is no such schedule.
@@ -133,17 +146,21 @@ def set_paused(tx: Transaction, context: Context, schedule_id: str, paused: bool
     record = schedules.by_id(tx.connection, schedule_id, lock=True)
     if record is None:
         raise Unknown(f"there is no schedule {shown(schedule_id)}")
-    if bool(record.paused) == paused:
-        return
     now = context.clock.now()
-    if not paused:
-        _leave_out(tx, record, now, PAUSED)
-        record.cursor = now
-        record.next = next(slots.after(schedule_of(record), now), None)
-    record.paused = int(paused)
-    record.updated = now
-    schedules.save(tx.connection, record)
-    tx.after_commit(context.reschedule)
+    if bool(record.paused) != paused:
+        if not paused:
+            _leave_out(tx, record, now, PAUSED)
+            record.cursor = now
+            record.next = next(slots.after(schedule_of(record), now), None)
+        record.paused = int(paused)
+        record.updated = now
+        schedules.save(tx.connection, record)
+        tx.after_commit(context.reschedule)
+    flow = flows.by_id(tx.connection, record.flow_id)
+    assert flow is not None
+    action = "paused" if paused else "resumed"
+    audit.note(tx.connection, now, None, None, action, by, schedule=record.id, flow=flow.name)
+    return _shown(tx.connection, record, flow.name, flow.client, now)
 
 
 def _leave_out(tx: Transaction, record: ScheduleRecord, now: int, reason: str) -> None:
@@ -206,11 +223,13 @@ def listed(connection: Connection, now: int) -> list[dict[str, Any]]:
 def _shown(
     connection: Connection, record: ScheduleRecord, flow: str, client: str, now: int
 ) -> dict[str, Any]:
-    schedule = schedule_of(record)
-    seconds = schedule.seconds if isinstance(schedule, IntervalSchedule) else None
-    to_come = (
-        [] if record.paused else slots.following(schedule, max(now, record.cursor), SHOWN_NEXT)
-    )
+    seconds: int | None = None
+    to_come: list[int] = []
+    with suppress(Invalid):  # its zone is not known here, and the log says so
+        schedule = schedule_of(record)
+        seconds = schedule.seconds if isinstance(schedule, IntervalSchedule) else None
+        if not record.paused:
+            to_come = slots.following(schedule, max(now, record.cursor), SHOWN_NEXT)
     return {
         "id": record.id,
         "flowId": record.flow_id,

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import book, endings, progress
+from perfect.server.engine import book, endings, progress, schedules
 from perfect.server.engine.clock import iso
 from perfect.server.engine.statistics import Durations
 from perfect.server.store import attempts, logs, queue, statistics, tasks
@@ -53,6 +53,7 @@ def flow(connection: Connection, record: FlowRecord, *, connected: bool) -> dict
             )
         ],
         "schedule": _loaded(record.schedule),
+        "nextFire": None if record.schedule is None else schedules.next_of(connection, record.id),
         "parameters": _loaded(record.parameters),
         "edges": _loaded(record.edges),
         "connected": connected,

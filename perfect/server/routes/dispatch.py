@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request
 
 from perfect.server.engine import polling, registry, values
+from perfect.server.engine.backend import Backend
 from perfect.server.engine.definitions import configuration
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
@@ -47,13 +48,16 @@ _REQUEST = s.nullable(
 async def trigger(flow_id: str, body: TheBody, backend: TheBackend, caller: TheCaller) -> Json:
     limits = backend.settings.limits
     chosen = configuration(body.get("configuration"), limits)
-    parameters = body.get("parameters")
-    if parameters is not None:
-        parameters = orjson.dumps(values.mapping("parameters", parameters)).decode()
+    parameters = await asyncio.to_thread(_checked, backend, flow_id, body.get("parameters"))
     run_id = await backend.act(
         caller, "triggered", None, registry.trigger, flow_id, chosen, parameters
     )
     return Json({"success": True, "runId": run_id})
+
+
+def _checked(backend: Backend, flow_id: str, parameters: Any) -> str | None:
+    with backend.read() as connection:
+        return registry.checked_parameters(connection, flow_id, parameters, backend.settings.limits)
 
 
 @router.get(

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse
 
 from perfect.server.pages import render
-from perfect.server.routes.schemas import COMMON
+from perfect.server.routes.schemas import COMMON, complete
 
 router = APIRouter(include_in_schema=False)
+
+
+def install(app: FastAPI) -> None:
+    """Complete the OpenAPI document when it is made."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            complete(made())
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 @router.get("/docs")

@@ -43,7 +43,9 @@ def _register(
     tx: Transaction, context: Context, speaker: Speaker, definition: FlowDefinition
 ) -> dict[str, Any]:
     flow = registry.register(tx, context, speaker, definition)
-    answer: dict[str, Any] = {"flow": views.flow(tx.connection, flow, connected=flow.id in context.present)}
+    answer: dict[str, Any] = {
+        "flow": views.flow(tx.connection, flow, connected=flow.id in context.present)
+    }
     if definition.auto_trigger is not None:
         answer["runId"] = registry.trigger(tx, context, flow.id, definition.auto_trigger)
     return answer

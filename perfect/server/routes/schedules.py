@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from perfect.server.engine import schedules, values
-from perfect.server.engine.refusals import Unknown, shown
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend, TheBody, TheCaller
@@ -66,16 +65,5 @@ def listed(backend: TheBackend) -> Json:
 )
 async def change(schedule_id: str, body: TheBody, backend: TheBackend, caller: TheCaller) -> Json:
     paused = values.truth("paused", body.get("paused"))
-    await backend.act(
-        caller,
-        "paused a schedule" if paused else "resumed a schedule",
-        None,
-        schedules.set_paused,
-        schedule_id,
-        paused,
-    )
-    with backend.read() as connection:
-        changed = schedules.one(connection, schedule_id, backend.clock.now())
-    if changed is None:
-        raise Unknown(f"there is no schedule {shown(schedule_id)}")
+    changed = await backend.write(schedules.set_paused, caller, schedule_id, paused)
     return Json({"success": True, "schedule": changed})

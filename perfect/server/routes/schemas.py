@@ -53,7 +53,21 @@ REGISTRATION = obj(
     description=TEXT,
     tags={"type": "object", "additionalProperties": TEXT},
     tasks=array(TASK_DEFINITION),
-    schedule=nullable(TEXT),
+    schedule=nullable(
+        {
+            "anyOf": [
+                TEXT,
+                obj(
+                    {},
+                    cron=TEXT,
+                    every_seconds=INTEGER,
+                    timezone=TEXT,
+                    catchup={"enum": ["skip", "latest", "all"]},
+                    overlap={"enum": ["allow", "skip"]},
+                ),
+            ]
+        }
+    ),
     parameters=nullable(OBJECT),
     edges=nullable(EDGES),
     resumes=TRUTH,
@@ -69,6 +83,7 @@ FLOW = obj(
         "tags": OBJECT,
         "tasks": array(obj({"id": TEXT, "name": TEXT, "weight": NUMBER, "estimatedTime": INTEGER})),
         "schedule": nullable({"type": ["string", "object"]}),
+        "nextFire": TIME,
         "parameters": nullable(OBJECT),
         "edges": nullable(EDGES),
         "connected": TRUTH,
@@ -164,7 +179,6 @@ def answers(ok: Schema, *failures: int) -> dict[int | str, dict[str, Any]]:
     documented: dict[int | str, dict[str, Any]] = {200: _json("Done", ok)}
     for status in sorted({*failures, *_ANY}):
         documented[status] = _json(_MEANINGS[status], FAILURE)
-    documented["4XX"] = _json(COMMON["4XX"], FAILURE)
     return documented
 
 
@@ -182,14 +196,42 @@ def _json(description: str, schema: Schema) -> dict[str, Any]:
 _MEANINGS = {
     400: "what was sent is wrong",
     401: "the token is missing or wrong",
-    403: "the Host or Origin is not one of this backend's",
+    403: "the Host or Origin is not one of this backend's, or the token is one to read with",
     404: "There is no such thing",
     408: "The body took too long to arrive",
     409: "Too late, too early, or somebody else's",
     413: "The body is too large",
-    415: "Not an encoding this backend reads",
+    414: "the address is too long",
+    415: "Not an encoding or type this backend reads",
+    429: "too many wrong tokens, long polls or streams: see Retry-After",
+    431: "the headers are too long or too many",
     503: "too much is waiting, or the database would not take it: see Retry-After",
 }
-_ANY = (400, 401, 403, 503)
+_ANY = (400, 401, 403, 414, 429, 431, 503)
+_WITH_BODY = (408, 413, 415)
 # what any route may answer, by status as it is written in the OpenAPI document
-COMMON = {str(status): _MEANINGS[status] for status in _ANY} | {"4XX": "refused in another way"}
+COMMON = {str(status): _MEANINGS[status] for status in _ANY}
+
+
+def complete(document: Schema) -> None:
+    """Make the OpenAPI document say what FastAPI doesn't know, and not say what isn't so.
+
+    Args:
+        document: the one that FastAPI made; it is changed.
+    """
+    components = document.setdefault("components", {})
+    # answers to wrong parameters are 400 and of the one shape
+    components["schemas"] = {"Failure": FAILURE}
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    failure = {"$ref": "#/components/schemas/Failure"}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            answers = operation["responses"]
+            answers.pop("422", None)
+            if "requestBody" in operation:
+                answers |= {str(status): _json(_MEANINGS[status], FAILURE) for status in _WITH_BODY}
+            for status, answer in answers.items():
+                if not status.startswith("2"):
+                    answer["content"]["application/json"]["schema"] = failure
+            operation["responses"] = dict(sorted(answers.items()))
+            operation["security"] = [{"token": []}]

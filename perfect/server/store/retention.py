@@ -12,7 +12,6 @@ from perfect.server.store.tables import (
     log,
     login,
     run,
-    schedule_slot,
     task,
     task_attempt,
     task_detail,
@@ -104,7 +103,7 @@ def _cut(connection: Connection, table: Table, column: Any, key: int, numbers: i
 
 
 def remove_notes(connection: Connection, before: int, limit: int) -> int:
-    """Remove audit entries, closed logins and slots of schedules from before then; returns how many rows."""
+    """Remove audit entries, and logins last used, before then (ms since the epoch); returns how many entries."""
     oldest = list(connection.execute(select(audit.c.key, audit.c.at).order_by(audit.c.key).limit(limit)))
     gone = [row.key for row in oldest if row.at < before]
     if gone:

@@ -116,6 +116,12 @@ def unsettled(connection: Connection) -> list[RunRecord]:
     return [RunRecord(*row) for row in connection.execute(query)]
 
 
+def unsettled_of(connection: Connection) -> list[tuple[str, str]]:
+    """(session, run id) of the runs that `unsettled` gives."""
+    query = select(run.c.session, run.c.id).where(_UNSETTLED, run.c.session.is_not(None))
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
 def cancelling(connection: Connection, session: str) -> list[str]:
     """Ids of the session's active runs that are to be cancelled."""
     query = select(run.c.id).where(

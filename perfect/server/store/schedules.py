@@ -72,7 +72,9 @@ def take_slot(connection: Connection, schedule_id: str, slot: int, now: int) -> 
     statement = upsert(connection.dialect, schedule_slot).values(
         schedule=schedule_id, slot=slot, at=now
     )
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount > 0
+    # asked for, because not every driver counts the rows of such a statement
+    news = statement.on_conflict_do_nothing().returning(schedule_slot.c.slot)
+    return connection.execute(news).first() is not None
 
 
 def settle_slot(

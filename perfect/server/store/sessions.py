@@ -54,7 +54,9 @@ def monitored(connection: Connection, among: Collection[str]) -> set[str]:
 def link_flow(connection: Connection, session_id: str, flow_id: str) -> bool:
     """That session can run that flow; whether this is news."""
     statement = upsert(connection.dialect, session_flow).values(session=session_id, flow_id=flow_id)
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount > 0
+    # asked for, because not every driver counts the rows of such a statement
+    news = statement.on_conflict_do_nothing().returning(session_flow.c.flow_id)
+    return connection.execute(news).first() is not None
 
 
 def flows(connection: Connection, session_id: str) -> frozenset[str]:

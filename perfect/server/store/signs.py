@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
-from sqlalchemy import BigInteger, Connection, cast, func, select
+from sqlalchemy import BigInteger, Connection, case, cast, func, insert, literal, select
 
 from perfect.server.store.statements import upsert
 from perfect.server.store.tables import run, seen, session, session_flow
@@ -22,15 +22,30 @@ def server_now(connection: Connection, now: int) -> int:
     return int(connection.execute(_SERVER_CLOCK).scalar_one())
 
 
-def note(connection: Connection, sessions: Collection[str], now: int) -> None:
-    """These sessions were heard of at ``now`` (ms since the epoch, the database's time)."""
+def note(connection: Connection, heard: Mapping[str, float], now: int) -> None:
+    """Sessions were heard of.
+
+    Args:
+        connection: the writer's.
+        heard: how many seconds ago each was.
+        now: ms since the epoch, the database's time.
+    """
     statement = upsert(connection.dialect, seen)
-    statement = statement.on_conflict_do_update(
-        index_elements=["session"], set_={"at": statement.excluded.at}
-    )
-    rows = [{"session": one, "at": now} for one in sorted(sessions)]
+    newer = case((statement.excluded.at > seen.c.at, statement.excluded.at), else_=seen.c.at)
+    statement = statement.on_conflict_do_update(index_elements=["session"], set_={"at": newer})
+    rows = [{"session": one, "at": now - round(age * 1000)} for one, age in sorted(heard.items())]
     for first in range(0, len(rows), _AT_ONCE):
         connection.execute(statement.values(rows[first : first + _AT_ONCE]))
+
+
+def enter_unknown(connection: Connection, now: int) -> None:
+    """Sessions of which nobody has noted when they were heard of count as heard of now."""
+    for known in (select(session.c.id), select(session_flow.c.session).distinct()):
+        column = known.selected_columns[0]
+        rows = select(column, literal(now, BigInteger)).where(
+            ~select(seen.c.session).where(seen.c.session == column).exists()
+        ).distinct()
+        connection.execute(insert(seen).from_select(["session", "at"], rows))
 
 
 def since(connection: Connection, at: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ Errors are one line on stderr and an exit code: 2 for a wrong call, 1 for anythi
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -93,6 +94,57 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--base-path", default="", help="serve below this path, for example /perfect"
     )
+    server.add_argument(
+        "--access-log", action="store_true", help="write a JSON line on stdout for every request"
+    )
+    server.add_argument(
+        "--webhook",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="tell this address of runs that fail, crash or overrun; may be repeated",
+    )
+    server.add_argument(
+        "--config",
+        metavar="TOML",
+        help="file with webhooks (default: server.toml in PERFECT_HOME, if it is there)",
+    )
+    server.add_argument(
+        "--token",
+        help="what everyone must show; better in PERFECT_API_KEY, where no list of processes shows it",
+    )
+    server.add_argument(
+        "--read-token",
+        default=os.environ.get("PERFECT_READ_TOKEN") or None,
+        help="one that can only read (default: PERFECT_READ_TOKEN)",
+    )
+    server.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a further host name under which it is reached, as behind a proxy",
+    )
+    server.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="pages of this origin (https://x.example) may send requests",
+    )
+    server.add_argument(
+        "--limit",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a limit, for example body=1000000; a wrong one lists them",
+    )
+    server.add_argument(
+        "--retain", metavar="AGE", help="remove runs this long after their end, for example 30d"
+    )
+    server.add_argument(
+        "--retain-runs", type=int, metavar="N", help="keep the newest N runs of each flow"
+    )
 
     run = command("run", "Run a flow of a file or module once.", _run)
     run.add_argument("flow", metavar="FILE:FLOW", help="for example etl.py:daily_etl")
@@ -145,6 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     outbox = command("outbox", "Show what waits for delivery on this machine.", _outbox)
     outbox.add_argument("--flush", action="store_true", help="deliver it now")
 
+    db = command("db", "Look after a database, also while a backend uses it.", _db)
+    db.add_argument("what", choices=("check", "backup", "vacuum"))
+    db.add_argument("file", nargs="?", metavar="FILE", help="backup: where the copy goes")
+    db.add_argument("--db", help="SQLite file or URL (default: perfect.db in PERFECT_HOME)")
+
     backend = command("backend", "Select what flows report to.", _backend)
     backend.add_argument("kind", choices=("server", "mock"))
     backend.add_argument("--url", default="http://localhost:3000", help="the server's address")
@@ -173,7 +230,15 @@ def _server(options: argparse.Namespace) -> int:
             port=options.port,
             db=options.db,
             base_path=options.base_path,
-            token=_settings().api_key,
+            token=options.token or _settings().api_key,
+            read_token=options.read_token,
+            allowed_hosts=tuple(options.allow_host),
+            allow_origins=tuple(options.allow_origin),
+            limits=serve.Limits.of(options.limit),
+            access_log=options.access_log,
+            **serve.webhook_settings(options.config, options.webhook),
+            retain=serve.duration("retain", options.retain) if options.retain else None,
+            retain_runs=options.retain_runs,
         )
     )
     return 0
@@ -189,6 +254,17 @@ def _demo(options: argparse.Namespace) -> int:
         once=options.once,
         browser=not options.no_browser,
     )
+
+
+def _db(options: argparse.Namespace) -> int:
+    if (options.what == "backup") is (options.file is None):
+        needs = "a FILE for the copy" if options.file is None else "no FILE"
+        print(f"perfect db: {options.what} takes {needs}", file=sys.stderr)
+        return 2
+    _import_server()
+    from perfect.server import upkeep
+
+    return upkeep.main(options.what, options.file, options.db)
 
 
 def _import_server() -> Any:

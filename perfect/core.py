@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from perfect import attempts
 from perfect.attempts import first_argument
 from perfect.definitions import LONGEST_NAME, get_registry
 from perfect.driving import drive
-from perfect.errors import ConfigurationError
+from perfect.errors import ConfigurationError, Uncacheable
 from perfect.failures import state_after
 from perfect.graph import parameter, triggers
 from perfect.graph.arguments import accepts
@@ -30,6 +31,7 @@ from perfect.graph.executors.thread import ThreadExecutor
 from perfect.graph.graph import Edge
 from perfect.graph.node import Node, each
 from perfect.graph.results import Results
+from perfect.graph.resuming import Resuming
 from perfect.graph.runner import GraphRun
 from perfect.mapping import unmapped
 from perfect.outcomes import (
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 
 else:
     Parameter = parameter.Parameter
+
+log = logging.getLogger("perfect")
 
 # Loaded when they are asked for: multiprocessing takes 10 ms, Dask is an extra.
 _LATE = {
@@ -116,6 +120,9 @@ class Flow(Blueprint):
         tasks: tasks to begin with.
         state_handlers: called as ``handler(flow, old, new)`` when its state changes.
         on_failure: called as ``on_failure(flow, state)`` when it has failed.
+        resume: keeps the results of the tasks that succeed; a run that follows a failed or cancelled one with the
+            same parameters, like a retry from the dashboard, takes them from there and goes on with the rest.
+            After a success they are forgotten.
         description, tags: for the dashboard.
 
     Raises:
@@ -182,17 +189,40 @@ class Flow(Blueprint):
 
     def _definition(self, executor: Executor | None, wanted: list[Node] | None) -> GraphDefinition:
         def run_graph(run: FlowExecutor, parameters: dict[str, Any]) -> State:
+            kept = self._resuming(parameters)
             graph_run = tracked(
-                run, self.graph, executor=executor, parameters=parameters, keep=wanted
+                run,
+                self.graph,
+                executor=executor,
+                parameters=parameters,
+                keep=wanted if kept is None else None,
+                given=None if kept is None else kept.states(self.graph),
+                settled=None if kept is None else kept.settled,
             )
-            state = _run_to_state(self, graph_run, wanted)
+            try:
+                state = _run_to_state(self, graph_run, wanted)
+            finally:
+                if kept is not None:
+                    kept.write()
+            if kept is not None and state.is_successful():
+                kept.forget()
             if not state.is_successful():
                 run.failure = state.message
             return state
 
         return GraphDefinition(
-            self.graph, run_graph, self.name, self.description, self.tags, self.schedule
+            *(self.graph, run_graph, self.name, self.description, self.tags, self.schedule),
+            resumes=self.resume is not None,
         )
+
+    def _resuming(self, parameters: Mapping[str, Any]) -> Resuming | None:
+        if self.resume is None:
+            return None
+        try:
+            return Resuming(self.resume, self.name, parameters)
+        except Uncacheable as reason:
+            log.warning("flow %r runs as a whole, and keeps no results: %s", self.name, reason)
+            return None
 
 
 class FlowRunner:

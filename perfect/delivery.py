@@ -272,7 +272,7 @@ class Sender:
             record.seq = self._encoder.seq
             self._marks.append(record)
         elif type(record) is Registration:
-            self._registrations.append(self._encoder.redactor.redact(record.flow))
+            self._registrations.append(self._encoder.redactor.redact_flow(record.flow))
         else:
             try:
                 event = self._encoder.encode(record)

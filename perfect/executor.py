@@ -13,7 +13,7 @@ from perfect import capture, forking, terminal, ticker
 from perfect.calls import TaskCalls
 from perfect.context import current, enter_run, leave_run
 from perfect.definitions import WorkflowRegistry
-from perfect.errors import ConfigurationError, NotFound
+from perfect.errors import NotFound
 from perfect.failures import describe, state_after
 from perfect.flows import FlowDefinition
 from perfect.jsonable import snapshot
@@ -265,7 +265,7 @@ def create_execution_handler(
         )
         try:
             args, kwargs = definition.arguments(request.parameters)
-        except ConfigurationError as error:
+        except Exception as error:  # nothing of the flow has begun, and the run must end
             executor.refuse(error, request.parameters)
             log.error("run %s of flow %r failed: %s", request.run_id, request.flow_name, error)
             return None

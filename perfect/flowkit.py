@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from perfect import tasks, wiring
 from perfect.caching import TaskCache
-from perfect.definitions import check_name, check_tags, check_text
+from perfect.definitions import check_name, check_tags, check_text, get_registry
 from perfect.errors import (
     ConfigurationError,
     CycleError,
@@ -31,11 +31,11 @@ from perfect.graph.executors.local import LocalExecutor
 from perfect.graph.executors.thread import ThreadExecutor, checked_workers
 from perfect.graph.graph import Graph
 from perfect.graph.injection import Injection, Wired, in_order
-from perfect.graph.resuming import Resuming
+from perfect.graph.resuming import Resuming, checked_store
 from perfect.graph.runner import handed_on
 from perfect.graph.narration import Narrated
 from perfect.logs import FlowkitLogger, LogLevel, configure_logging, get_logger, is_configured
-from perfect.running import execute
+from perfect.running import execute, register
 from perfect.store import StateManager
 from perfect.tasks import Task, TaskOptions
 
@@ -143,16 +143,35 @@ class _Pipeline:
             GraphError: a required parameter gets nothing, or two tasks have one name.
         """
         chosen = self._executor(executor)
-        if resume is not None and not isinstance(resume, StateManager):
-            raise ConfigurationError("resume", resume, "is no StateManager")
+        definition = self._definition(chosen, checked_store(resume))
+        results: dict[str, Any] = execute(definition, configuration, (), {}, serve=False)
+        return results
+
+    def register(
+        self, executor: str | Executor = "thread", *, resume: StateManager | None = None
+    ) -> bool:
+        """Make it known to the backend, so that it can be triggered, and its runs retried, from there.
+
+        This process serves the runs, in the background and in `perfect.listen`: of the tasks as they are wired
+        now. The arguments are those of `run`: with `resume`, a retry goes on from the failed tasks.
+
+        Returns:
+            Whether the backend has answered; if not, it is told as soon as it does.
+        """
+        definition = self._definition(self._executor(executor), checked_store(resume))
+        get_registry().register_flow(definition)
+        return register(definition)
+
+    def _definition(self, executor: Executor, resume: StateManager | None) -> GraphDefinition:
         graph = self._graph()
 
         def run_graph(run: FlowExecutor, parameters: dict[str, Any]) -> dict[str, Any]:
-            return self._run(run, graph, chosen, resume)
+            return self._run(run, graph, executor, resume)
 
-        definition = GraphDefinition(graph, run_graph, self.name, self.description, self.tags)
-        results: dict[str, Any] = execute(definition, configuration, (), {}, serve=False)
-        return results
+        return GraphDefinition(
+            *(graph, run_graph, self.name, self.description, self.tags),
+            resumes=resume is not None,
+        )
 
     def visualize(self, format: str = "text") -> str:
         """The tasks and what they wait for, as "text", "mermaid" or "dot"."""

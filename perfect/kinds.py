@@ -40,8 +40,14 @@ class Definitions:
 
     def kind_of(self, annotation: Any, depth: int = 0) -> Kind:
         """The kind of an annotation; one that JSON has no form for takes whatever is given."""
-        if depth > DEEPEST:
+        try:
+            return ANYTHING if depth > DEEPEST else self._kind_of(annotation, depth)
+        except (
+            Exception
+        ):  # an annotation may be any object: the flow that has it is to run all the same
             return ANYTHING
+
+    def _kind_of(self, annotation: Any, depth: int) -> Kind:
         simple = scalar(type(None) if annotation is None else annotation)
         if simple is not None:
             return simple

@@ -15,7 +15,7 @@ from typing import Any
 
 from perfect.errors import ConfigurationError
 from perfect.fields import Field, hints_of, load_fields, schema_of
-from perfect.kinds import Definitions, described
+from perfect.kinds import DEEPEST, Definitions, described
 from perfect.scalars import ANYTHING, Kind, Unfit
 
 LARGEST = 256 << 10  # bytes of a schema; a larger one is not told, and anything is taken
@@ -37,16 +37,18 @@ class Parameters:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        definitions = Definitions()
         self._positional: list[str] = []
         self._fields: dict[str, Field] = {}
         self._further: Kind | None = None
         try:
-            signature = inspect.signature(function)
-        except (TypeError, ValueError):  # a builtin that has none
-            self._further = ANYTHING
+            self.schema = self._read(function)
+        except Exception:  # a builtin without a signature, or an object that is one of its own kind
+            self._positional, self._fields, self._further = [], {}, ANYTHING
             self.schema = dict(_ANY_OBJECT)
-            return
+
+    def _read(self, function: Callable[..., Any]) -> dict[str, Any]:
+        definitions = Definitions()
+        signature = inspect.signature(function)
         plain = _plain(function)
         hints = hints_of(plain, getattr(plain, "__globals__", {}))
         said = described_in(inspect.getdoc(plain) or "")
@@ -68,7 +70,7 @@ class Parameters:
             schema["additionalProperties"] = self._further.schema or True
         if definitions.schemas:
             schema["$defs"] = definitions.schemas
-        self.schema = schema if _fits(schema) else dict(_ANY_OBJECT)
+        return schema if _fits(schema) else dict(_ANY_OBJECT)
 
     def arguments(self, given: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the function is called with, made of the JSON values of a request.
@@ -130,7 +132,7 @@ def _fits(schema: dict[str, Any]) -> bool:
 
 def _plain(function: Any) -> Any:
     """The function whose annotations and docstring count."""
-    while True:
+    for _ in range(DEEPEST):
         if isinstance(function, partial):
             function = function.func
         elif isinstance(function, types.MethodType):
@@ -142,7 +144,8 @@ def _plain(function: Any) -> Any:
         ):
             return type(function).__call__
         else:
-            return function
+            break
+    return function
 
 
 def described_in(doc: str) -> dict[str, str]:

@@ -35,7 +35,8 @@ DEFAULT_PATTERNS = (
 _HINTS = ("passw", "pwd", "secret", "token", "key", "authoriz", "bearer", "://", "akia", "gh")
 _SECRET_NAME = re.compile(rf"(?i)(?:^|[-_.])(?:{_NAMES})$")
 
-# What in a JSON Schema are values, of which those under the name of a secret are masked whole.
+# What in a JSON Schema has schemas by names; and what are values: those under the name of a secret are masked whole.
+_OF_NAMES = ("properties", "$defs")
 _OF_VALUES = ("default", "examples", "const", "enum")
 
 _values: set[str] = set()
@@ -145,14 +146,28 @@ class Redactor:
 
     def redact_schema(self, schema: Any) -> Any:
         """A JSON Schema with every secret in it masked, and still a schema: names are names there."""
-        if type(schema) is dict:
-            return {
-                key: self.redact(part) if key in _OF_VALUES else self.redact_schema(part)
-                for key, part in schema.items()
-            }
         if type(schema) is list:
             return [self.redact_schema(part) for part in schema]
-        return self.redact_text(schema) if type(schema) is str else schema
+        if type(schema) is not dict:
+            return self.redact_text(schema) if type(schema) is str else schema
+        redacted: dict[str, Any] = {}
+        for key, part in schema.items():
+            if key in _OF_NAMES and type(part) is dict:
+                redacted[key] = {name: self.redact_schema(one) for name, one in part.items()}
+            else:
+                redacted[key] = (self.redact if key in _OF_VALUES else self.redact_schema)(part)
+        return redacted
+
+    def redact_flow(self, flow: dict[str, Any]) -> dict[str, Any]:
+        """A flow's registration body with every secret in it masked."""
+        schema = flow.get("parameters")
+        if type(schema) is not dict:
+            redacted: dict[str, Any] = self.redact(flow)
+            return redacted
+        return {
+            **self.redact({**flow, "parameters": None}),
+            "parameters": self.redact_schema(schema),
+        }
 
     def _mask_cut(self, text: str) -> str:
         """Mask the beginning of a secret at a cut that went through it."""

@@ -101,6 +101,7 @@ ALLOWED_LATE = {
     ("calls", "perfect.pool"),
     ("cli", "perfect.demo"),
     ("cli", "perfect.server.serve"),  # an extra
+    ("cli", "perfect.server.upkeep"),
 }
 # What the server may know of the rest.
 OF_THE_SERVER = {"perfect.errors", "perfect.states", "perfect.schedules"}

@@ -153,6 +153,40 @@ def test_flows_runs_and_logs(
     assert capsys.readouterr().out == "No such runs.\n"
 
 
+def test_schedules(
+    own_backend: BackendProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFECT_BACKEND_URL", own_backend.url)
+    assert main(["schedules"]) == 0
+    assert capsys.readouterr().out.startswith("No schedules")
+    schedule = {"cron": "0 6 1 * *", "timezone": "Europe/Berlin", "overlap": "skip"}
+    for name, given in (("monthly", schedule), ("plain", "every 3600 s")):
+        own_backend.request("POST", "/api/flows", {"name": name, "schedule": given})
+    assert main(["schedules"]) == 0
+    monthly, plain = capsys.readouterr().out.splitlines()[1:]
+    assert re.search(r"monthly +0 6 1 \* \* Europe/Berlin overlap=skip +20\d\d-\d\d-", monthly)
+    assert re.search(r"plain +every 3600 s +20\d\d-\d\d-\d\dT\d\d:00:00", plain)
+    assert main(["flows"]) == 0
+    assert "0 6 1 * * Europe/Berlin overlap=skip" in capsys.readouterr().out
+    assert main(["schedules", "--pause", "monthly"]) == 0
+    assert re.search(r"monthly .* paused", capsys.readouterr().out)
+    assert [one["paused"] for one in own_backend.get("/api/schedules")["schedules"]] == [
+        True,
+        False,
+    ]
+    assert main(["schedules", "--resume", "monthly"]) == 0
+    assert "paused" not in capsys.readouterr().out
+    assert main(["schedules", "--pause", "nix"]) == 1
+    assert capsys.readouterr().err == (
+        "perfect: no schedule 'nix' (flows that have one: monthly, plain)\n"
+    )
+    own_backend.request(
+        "POST", "/api/flows", {"name": "plain", "schedule": "0 0 * * *"}, {"X-Perfect-Client": "b"}
+    )
+    assert main(["schedules", "--pause", "plain"]) == 1
+    assert "several clients have it" in capsys.readouterr().err
+
+
 def test_backend_selects_mock_and_server(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:

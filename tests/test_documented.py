@@ -21,8 +21,10 @@ from perfect import delivery, documented, heart
 from perfect.reporting import shake_hands
 from perfect.documented import DocumentedReporter
 from perfect.events import Encoder, Event
+from perfect.flows import FlowDefinition
 from perfect.records import FlowRun, TaskRun
 from perfect.redaction import Redactor
+from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.sdk import TaskResult, configure, connect, flow, progress, propagate, run, task
 from perfect.session import get_session, reset
 from perfect.states import TaskState
@@ -910,3 +912,23 @@ def test_a_graph_that_fails(backend: DocumentedBackend) -> None:
     assert told["x"] != "COMPLETED"  # it may come too late: the run has failed by then
     (failed,) = [entry for entry in run_.tasks if entry.name == "bad"]
     assert failed.result is not None and failed.result["note"] == "ValueError: broken"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (None, None),
+        (CronSchedule("0 6 * * *"), "0 6 * * *"),
+        (CronSchedule("0 6 * * *", catchup="all", overlap="skip"), "0 6 * * *"),
+        # such a backend would run these at other times
+        (CronSchedule("0 6 * * *", timezone="Europe/Berlin"), None),
+        (IntervalSchedule(90), None),
+        (IntervalSchedule(90, overlap="skip"), None),
+        (IntervalSchedule("*/5 * * * *", catchup="latest"), "*/5 * * * *"),
+    ],
+)
+def test_such_a_backend_is_told_of_schedules_that_it_understands(
+    schedule: CronSchedule | None, told: str | None
+) -> None:
+    flow = FlowDefinition("nightly", len, schedule=schedule).to_dict()
+    assert documented._registration(flow)["schedule"] == told

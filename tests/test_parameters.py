@@ -529,6 +529,45 @@ def test_secrets_are_not_in_the_schema_and_their_names_break_nothing() -> None:
     assert redacted["properties"] == schema["properties"]
 
 
+def test_no_annotation_and_no_callable_stops_a_flow() -> None:
+    class Strange:
+        """Equal to nothing, and wrapped in itself."""
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("can't be compared")
+
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+        def __call__(self) -> None: ...
+
+    def function(a: Strange(), b: "1 + 1", c: 5, d: "[" = 1) -> None:  # type: ignore  # noqa: F722
+        ...
+
+    assert Parameters(function).schema["properties"] == {
+        "a": {},
+        "b": {},
+        "c": {},
+        "d": {"default": 1},
+    }
+    assert Parameters(Strange()).schema["type"] == "object"
+
+
+def test_a_schema_with_the_names_of_secrets_stays_one() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"default": {"properties": {"password": {"type": "string"}}}},
+        "$defs": {"Token": {"enum": ["Bearer abcdefghijkl"]}, "token": {}},
+        "required": ["password"],
+    }
+    flow = {"name": "f", "password": "hunter2", "parameters": schema}
+    redacted = Redactor().redact_flow(flow)
+    assert redacted["password"] == MASK
+    assert redacted["parameters"]["$defs"]["Token"] == {"enum": ["Bearer ********"]}
+    assert redacted["parameters"]["properties"] == schema["properties"]
+    assert Redactor().redact_flow({"name": "Bearer abcdefghijkl"}) == {"name": "Bearer ********"}
+
+
 def test_a_schema_that_is_too_large_is_not_told() -> None:
     many = Literal[tuple("x" * 100 + str(n) for n in range(LARGEST // 100))]  # type: ignore[valid-type]
 

@@ -14,6 +14,7 @@ from perfect import (
     IntervalSchedule,
     LogCapture,
     Progress,
+    RunInfo,
     StateManager,
     Task,
     TaskCache,
@@ -21,6 +22,7 @@ from perfect import (
     TaskState,
     configure,
     connect,
+    current_run,
     flow,
     get_registry,
     listen,
@@ -220,6 +222,7 @@ assert_type(run(plain), Any)
 assert_type(run("Named", configuration="release", parameters={"a": 1}), Any)
 assert_type(connect(), bool)
 assert_type(progress(0.5), None)
+assert_type(current_run(), RunInfo | None)
 assert_type(configure(mock=True).mock, bool)
 assert_type(watch_progress(print), Callable[[], None])
 assert_type(get_registry().get_flow("x"), FlowDefinition | None)

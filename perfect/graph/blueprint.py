@@ -16,7 +16,9 @@ from perfect.graph.graph import Edge, Graph
 from perfect.graph.node import Node, each
 from perfect.graph.parameter import Parameter
 from perfect.outcomes import State
+from perfect.graph.resuming import checked_store
 from perfect.schedules import CronSchedule
+from perfect.store import StateManager
 from perfect.tasks import Task
 
 
@@ -34,12 +36,14 @@ class Blueprint:
         on_failure: Callable[[Any, State], object] | None = None,
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
+        resume: StateManager | None = None,
     ) -> None:
         self.name = check_name("name", name)
         self.description = check_text("description", "", description)
         self.tags = check_tags(tags)
         self.schedule = schedule
         self.executor = checked_executor(executor)
+        self.resume = checked_store(resume)
         self.state_handlers = options.handlers(state_handlers, on_failure)
         self.graph = Graph()
         self._reference: list[Node] | None = None
@@ -159,6 +163,7 @@ class Blueprint:
             state_handlers=self.state_handlers,
             description=self.description,
             tags=self.tags,
+            resume=self.resume,
         )
         made.graph = self.graph.copy()
         if self._reference is not None:

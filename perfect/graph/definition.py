@@ -23,6 +23,7 @@ class GraphDefinition(FlowDefinition):
     Args:
         graph: what it runs.
         run_graph: runs it: called in the run, with the run's tracker and the parameters' values.
+        resumes: whether it goes on where a run before it failed.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class GraphDefinition(FlowDefinition):
         description: str = "",
         tags: dict[str, str] | None = None,
         schedule: CronSchedule | None = None,
+        *,
+        resumes: bool = False,
     ) -> None:
         def run(**parameters: Any) -> Any:
             scope = current.get()
@@ -43,6 +46,7 @@ class GraphDefinition(FlowDefinition):
 
         super().__init__(name, run, description, None, tags, schedule)
         self.graph = graph
+        self.resumes = resumes
 
     def find_tasks(self) -> None:
         nodes = self.graph.nodes if len(self.graph.nodes) <= MOST_LISTED else []
@@ -59,6 +63,8 @@ class GraphDefinition(FlowDefinition):
 
     def to_dict(self) -> dict[str, Any]:
         body = super().to_dict()
+        if self.resumes:
+            body["resumes"] = True
         if self.tasks:
             plan = self.graph.plan()
             body["edges"] = [

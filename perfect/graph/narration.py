@@ -18,6 +18,7 @@ class Narrated:
     """
 
     def __init__(self, tracker: Tracker) -> None:
+        self.run = tracker.run
         self._tracker = tracker
         self._log = get_logger()
 

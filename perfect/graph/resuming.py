@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from time import monotonic
+from typing import Any
 
-from perfect.errors import PerfectError
+from perfect.canonical import canonical
+from perfect.errors import ConfigurationError, PerfectError
 from perfect.graph.graph import Graph
 from perfect.graph.node import Node
+from perfect.graph.parameter import Parameter
 from perfect.outcomes import Cached, Skipped, State
 from perfect.store import StateManager
 
@@ -23,11 +27,21 @@ class Resuming:
     Args:
         store: where the results are kept.
         name: the pipeline's; the keys are ``name/task``.
+        parameters: what the run is given: results of another run with others are not its. The keys are
+            ``name?<digest>/number task`` then, because a task may be there more than once.
+
+    Raises:
+        Uncacheable: nobody can tell whether a parameter is the same as another run's.
     """
 
-    def __init__(self, store: StateManager, name: str) -> None:
+    def __init__(
+        self, store: StateManager, name: str, parameters: Mapping[str, Any] | None = None
+    ) -> None:
         self._store = store
         self._name = name
+        self._numbered = parameters is not None
+        if parameters is not None:
+            self._name += f"?{hashlib.sha256(canonical(dict(parameters))).hexdigest()[:32]}"
         self._names: list[str] = []
         self._values: dict[str, object] = {}
         self._skipped: list[str] = []
@@ -41,9 +55,16 @@ class Resuming:
         self._names = [self._key(node) for node in graph.nodes]
         plan = graph.plan()
         kept: dict[int, State] = {}
+        same: set[int] = set()  # the parameters
         for node in plan.order:
             key = self._key(node)
-            if all(before in kept for before in plan.upstream[node.index]) and self._store.has(key):
+            if isinstance(node.task, Parameter):
+                same.add(node.index)
+                continue
+            unchanged = all(
+                before in kept or before in same for before in plan.upstream[node.index]
+            )
+            if unchanged and self._store.has(key):
                 about = self._store.get_metadata(key) or {}
                 if about.get("state") == "Skipped":
                     kept[node.index] = Skipped("not wanted in an earlier run")
@@ -54,6 +75,8 @@ class Resuming:
 
     def settled(self, node: Node, state: State) -> None:
         """A node has ended."""
+        if isinstance(node.task, Parameter):
+            return
         if state.is_skipped():
             self._skipped.append(self._key(node))
         elif state.is_successful():
@@ -91,4 +114,18 @@ class Resuming:
             log.warning("%s and what follows it will run again on resuming: %s", key, reason)
 
     def _key(self, node: Node) -> str:
+        if self._numbered:
+            return f"{self._name}/{node.index} {node.name}"
         return f"{self._name}/{node.name}"
+
+
+def checked_store(resume: Any) -> StateManager | None:
+    """What keeps the results, or None.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if resume is not None and not isinstance(resume, StateManager):
+        raise ConfigurationError("resume", resume, "is no StateManager")
+    store: StateManager | None = resume
+    return store

@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from perfect import __version__
 from perfect.server.accesslog import AccessLog
+from perfect.server.courier import Courier
 from perfect.server.engine.backend import Backend
 from perfect.server.engine.clock import Clock
 from perfect.server.routes import (
@@ -25,6 +26,7 @@ from perfect.server.routes import (
     login,
     metrics,
     native,
+    notifications,
     observer,
     pages,
     reports,
@@ -48,13 +50,16 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
     """
     settings = settings or ServerSettings()
     backend = Backend(settings, clock)
+    courier = Courier(backend)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await backend.start()
+        courier.start()
         try:
             yield
         finally:
+            await courier.stop()
             await backend.stop()
             if log is not None:
                 log.close()
@@ -96,6 +101,7 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
         control,
         stream,
         metrics,
+        notifications,
         statistics,
         reports,
         docs,

@@ -28,6 +28,7 @@ class Connection(HttpToolsProtocol):
     _draining: asyncio.TimerHandle | None = None
     _refusal: tuple[int, str] | None = None
     _in_head = False
+    _in_message = False
     _begun = 0
     _read = 0
     _size = 0
@@ -45,11 +46,12 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
-        begun = self._begun
+        # where in these bytes a request begins is not known; but when none was under way, and one is now, at the start
+        begun, whole = self._begun, self._in_message
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head and begun == self._begun:
+        if self._in_head and self._begun - begun == (0 if whole else 1):
             # a name or value that goes on and on is not handed to the callbacks before it ends
             self._read += len(data)
             most = self.settings.limits.url + self.settings.limits.headers
@@ -61,7 +63,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._in_message = True
         self._begun += 1
         self._read = self._size = 0
         self._expect(self.settings.head_timeout)
@@ -91,6 +93,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
+        self._in_message = False
         self._expect(None)
         super().on_message_complete()
 

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -17,7 +19,8 @@ from perfect.errors import ConfigurationError, PerfectError
 from perfect.server.app import create_app
 from perfect.server.connection import limited
 from perfect.server.engine.backend import Backend
-from perfect.server.settings import ServerSettings
+from perfect.server.settings import Limits, ServerSettings, duration, perfect_home
+from perfect.server.webhooks import Webhook, load
 
 # how long requests that are under way may take to finish at the end
 _DRAIN_SECONDS = 3
@@ -177,6 +180,26 @@ def run_server(settings: ServerSettings) -> None:
     server.serve()
 
 
+def webhook_settings(config: str | None, urls: Sequence[str]) -> dict[str, Any]:
+    """The settings that a file and ``--webhook`` make.
+
+    Args:
+        config: path of the file; None for ``server.toml`` in PERFECT_HOME, if it is there.
+        urls: further receivers, with everything else by default.
+
+    Raises:
+        ConfigurationError: something in them is wrong, or two webhooks are the same.
+    """
+    path = Path(config) if config else perfect_home() / "server.toml"
+    public_url, hooks = load(path) if config or path.exists() else ("", ())
+    hooks += tuple(Webhook(url=url) for url in urls)
+    names = [hook.name for hook in hooks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError("webhook", name, "is there twice")
+    return {"public_url": public_url, "webhooks": hooks}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m perfect.server``; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -186,11 +209,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=3000, help="0 takes a free one")
     parser.add_argument("--db", metavar="PATH_OR_URL", help="default: PERFECT_HOME/perfect.db")
     parser.add_argument("--base-path", default="", help="path below which all is served, like /x")
+    parser.add_argument(
+        "--retain", metavar="AGE", help="remove runs this long after their end: 30d"
+    )
+    parser.add_argument(
+        "--retain-runs", type=int, metavar="N", help="keep each flow's newest N runs"
+    )
+    parser.add_argument(
+        "--access-log", action="store_true", help="JSON lines of requests on stdout"
+    )
+    parser.add_argument(
+        "--webhook", metavar="URL", action="append", default=[], help="who is told of failed runs"
+    )
+    parser.add_argument("--config", metavar="TOML", help="default: PERFECT_HOME/server.toml")
     options = parser.parse_args(argv)
     try:
         run_server(
             ServerSettings(
-                host=options.host, port=options.port, db=options.db, base_path=options.base_path
+                host=options.host,
+                port=options.port,
+                db=options.db,
+                base_path=options.base_path,
+                retain=duration("retain", options.retain) if options.retain else None,
+                retain_runs=options.retain_runs,
+                access_log=options.access_log,
+                **webhook_settings(options.config, options.webhook),
             )
         )
     except PerfectError as error:

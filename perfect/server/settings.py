@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from perfect.errors import ConfigurationError
+from perfect.server.webhooks import Webhook
 
 # scheme, host and port, and nothing else: RFC 6454; lower case, as browsers write them
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -152,6 +153,11 @@ class ServerSettings:
         retain_every: how often older ones are removed.
         queue_bytes: bytes that may wait for the writer before clients are told to come back.
         access_log: write a JSON line on standard output for every request.
+        webhooks: who is told of runs that fail, crash or overrun.
+        public_url: where others reach the page, for links; without it links are paths.
+        webhook_timeout: how long a delivery may take.
+        webhook_attempts: how often it is tried.
+        webhook_retry: pause before the second attempt; it triples with each.
         report_logs: log lines shown in a report; the rest is counted and linked.
         report_tasks: tasks shown in a report, failed ones first in line.
     """
@@ -184,6 +190,11 @@ class ServerSettings:
     retain_every: float = 60.0
     queue_bytes: int = 64 * 1024 * 1024
     access_log: bool = False
+    webhooks: tuple[Webhook, ...] = ()
+    public_url: str = ""
+    webhook_timeout: float = 15.0
+    webhook_attempts: int = 6
+    webhook_retry: float = 10.0
     report_logs: int = 10_000
     report_tasks: int = 2_000
 
@@ -215,6 +226,7 @@ class ServerSettings:
                 "login_age",
                 "login_idle",
             ),
+            *("webhook_timeout", "webhook_retry"),
             *("head_timeout", "body_timeout", "write_timeout"),
         ):
             if not getattr(self, name) > 0:

@@ -92,15 +92,12 @@ FLOWS = """
         graph("graph that pauses", pausing, core.ThreadExecutor(2)),
     ]
 """
-LISTENER = (
-    FLOWS
-    + """
+LISTENER = FLOWS + """
     if __name__ == "__main__":
         for one in graphs:
             one.register()
         listen(concurrency=2)
 """
-)
 NAMES = [
     *("plain", "asynchronous", "threaded", "pauses"),
     *("graph in threads", "graph here", "graph in processes", "graph that pauses"),
@@ -144,7 +141,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A backend, and a client that listens."""
     folder = tmp_path_factory.mktemp("cancel")
     with BackendProcess(folder / "backend") as backend:
-        script = Script(folder / "flows.py", LISTENER, backend_url=backend.url, home=folder / "home")
+        script = Script(
+            folder / "flows.py", LISTENER, backend_url=backend.url, home=folder / "home"
+        )
         with script.started() as client:
             yield backend, client
 
@@ -261,3 +260,82 @@ def test_a_queued_run_is_cancelled_and_never_starts(
     again = own_backend.get(f"/api/runs/{done.stdout.split()[0]}")
     assert (again["retryOf"], again["state"]) == (run, "PENDING")
     assert again["reason"].startswith("no connected client has this flow")
+
+
+# --- retry ---------------------------------------------------------------------------------------
+
+KEEPS = """
+    from perfect import StateManager, core, flowkit
+
+    kept = StateManager(sys.argv[1])
+
+    @task
+    def fetch(day):
+        print("fetch", day)
+        return {"day": day}
+
+    @task
+    def load(data):
+        if not os.path.exists(sys.argv[2]):
+            raise OSError("not there yet")
+        print("load", data["day"])
+
+    @flowkit.task
+    def first():
+        print("first")
+        return 1
+
+    @flowkit.task
+    def second(first):
+        if not os.path.exists(sys.argv[2]):
+            raise OSError("not there yet")
+        print("second", first)
+
+    first >> second
+
+    with core.Flow("keeps", resume=kept) as keeps:
+        day = core.Parameter("day")
+        load(fetch(day))
+
+    keeps.register()
+    flowkit.DAG("pipeline", tasks=[first]).register(resume=kept)
+    listen()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "done", "left"),
+    [("keeps", {"day": "monday"}, "fetch", "load"), ("pipeline", {}, "first", "second")],
+)
+def test_a_retry_goes_on_from_the_failed_tasks(
+    own_backend: BackendProcess,
+    write_script: Write,
+    tmp_path: Path,
+    name: str,
+    parameters: dict[str, str],
+    done: str,
+    left: str,
+) -> None:
+    script = write_script("keeps", KEEPS, backend_url=own_backend.url)
+    there = tmp_path / "there"
+    with script.started(tmp_path / "kept.json", there):
+        poll_until(lambda: [f for f in own_backend.get("/api/engine/flows") if f["name"] == name])
+        (flow,) = [f for f in own_backend.get("/api/engine/flows") if f["name"] == name]
+        body = {"configuration": "prod", "parameters": parameters}
+        status, answer = own_backend.request("POST", f"/api/engine/trigger/{flow['id']}", body)
+        assert status == 200, answer
+        run = answer["runId"]
+        assert await_end(own_backend, run)["state"] == "FAILED"
+    # another process, later
+    there.touch()
+    told = perfect_command("retry", run, backend_url=own_backend.url)
+    assert "from the tasks that did not succeed on" in told.stdout, told.stderr
+    with script.started(tmp_path / "kept.json", there):
+        again = await_end(own_backend, told.stdout.split()[0])
+    assert (again["state"], again["retryOf"]) == ("COMPLETED", run)
+    assert (again["configuration"], again["parameters"] or {}) == ("prod", parameters)
+    tasks = {task["taskName"]: task for task in again["tasks"]}
+    assert tasks[done]["reason"] == "result of an earlier run, which failed later"
+    assert tasks[left]["state"] == "COMPLETED" and tasks[left]["reason"] is None
+    lines = own_backend.lines(again["id"])
+    assert len(lines) == 1 and lines[0].startswith(left)

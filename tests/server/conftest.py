@@ -29,7 +29,9 @@ class Running:
         return Peer(self.port, client, session)
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
 def store(request: pytest.FixtureRequest) -> str:
     """On which kind of database the tests run that start a backend with the fixtures below."""
     kind: str = request.param

@@ -160,7 +160,7 @@ def test_a_retry_says_whether_it_goes_on_from_the_failed_tasks(shared: Running) 
         answer = peer.post(f"/api/runs/{run}/retry").ok()
         assert answer["resumes"] is resumes
         assert ("as a whole" in answer["note"]) is not resumes
-        assert "no connected client has this flow" in peer.run(answer["runId"])["reason"]
+        assert answer["note"] in peer.run(answer["runId"])["reason"]
 
 
 def test_a_retry_of_a_run_without_a_flow_is_refused(shared: Running) -> None:
@@ -203,10 +203,11 @@ def test_a_claim_in_the_last_moment_counts(launch: Callable[..., Running]) -> No
 def test_a_run_that_no_client_can_execute_says_so_and_is_given_up(
     launch: Callable[..., Running],
 ) -> None:
-    backend = launch(silence=0.2, request_expiry=1.0)
+    backend = launch(silence=0.2, request_expiry=2.0)
     gone = backend.peer("c")
     flow = gone.register("flow", "a")["id"]
     run = _trigger(gone, flow)
+    wait_until(lambda: gone.run(run)["reason"])  # its session may count as there for a moment
     shown = gone.run(run)
     assert (shown["state"], shown["reason"]) == ("PENDING", "no connected client has this flow")
     assert "no connected client" in gone.get(f"/runs/{run}").text
@@ -214,7 +215,7 @@ def test_a_run_that_no_client_can_execute_says_so_and_is_given_up(
     assert listed["reason"] == shown["reason"]
     wait_until(lambda: gone.run(run)["state"] != "PENDING")
     shown = gone.run(run)
-    assert (shown["state"], shown["reason"]) == ("FAILED", "no client has taken it within 1 s")
+    assert (shown["state"], shown["reason"]) == ("FAILED", "no client has taken it within 2 s")
 
 
 def test_the_reason_goes_when_a_client_comes_and_comes_when_it_goes(
@@ -224,7 +225,6 @@ def test_the_reason_goes_when_a_client_comes_and_comes_when_it_goes(
     peer = backend.peer("c")
     flow = peer.register("flow")["id"]
     first, second = _trigger(peer, flow), _trigger(peer, flow)
-    assert peer.run(second)["reason"] is not None
     assert peer.poll(slots=1)["run_id"] == first
     assert peer.run(second)["reason"] is None
     wait_until(lambda: peer.run(second)["reason"] == "no connected client has this flow")

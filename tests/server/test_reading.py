@@ -356,7 +356,9 @@ def test_whatever_is_asked_the_backend_does_not_fail(
 ) -> None:
     peer = shared.peer()
     paths = peer.get("/openapi.json").ok()["paths"]
-    path = data.draw(some.sampled_from(sorted(paths)))
+    del paths["/api/stream"]  # its answer does not end
+    # the event stream has no end
+    path = data.draw(some.sampled_from(sorted(set(paths) - {"/api/stream"})))
     method = data.draw(some.sampled_from(sorted(paths[path])))
     parameters = paths[path][method].get("parameters", [])
     query = {p["name"]: data.draw(_TEXT) for p in parameters if p["in"] == "query"}

@@ -11,7 +11,7 @@ import pytest
 
 from perfect.server import ServerSettings
 from tests.server.conftest import Running
-from tests.server.peers import Peer, wait_until
+from tests.server.peers import Peer, started, wait_until
 from tests.support.postgres import PostgresServer
 
 
@@ -120,6 +120,21 @@ def test_a_slot_goes_to_a_client_that_waits(shared: Running) -> None:
     skipped = wait_until(lambda: [s for s in of(peer, flow)["slots"] if s["runId"] is None])
     assert "still active" in skipped[0]["reason"]
     peer.register("secondly", "t", schedule=None)
+
+
+def test_a_scheduled_run_stays_one_whatever_its_client_says_of_it(shared: Running) -> None:
+    peer = shared.peer("older")
+    peer.register("told", "t", schedule={"every_seconds": 1, "overlap": "skip"})
+    given = wait_until(lambda: peer.poll(slots=1))
+    claim = f"/api/execution-requests/{given['run_id']}/claim"
+    peer.post(claim, {"lease": given["lease"]}).ok()
+    event = {**started(given["run_id"], "told", "t"), "trigger": "request"}
+    assert peer.ingest(event)["rejected"] == []
+    run = peer.run(given["run_id"])
+    assert (run["state"], run["trigger"]) == ("RUNNING", "schedule")
+    # what came with the run has no schedule, and takes none away
+    assert [one["flowName"] for one in schedules(peer) if one["clientId"] == "older"] == ["told"]
+    peer.register("told", "t", schedule=None)
 
 
 def test_a_slot_without_a_client_waits_visibly(shared: Running) -> None:

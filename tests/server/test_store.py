@@ -20,12 +20,10 @@ from perfect.server.store import (
     StoreFailed,
     Transaction,
     Writer,
-    attempts,
-    flows,
     open_database,
     records,
 )
-from perfect.server.store.tables import SCHEMA_VERSION, meta, run
+from perfect.server.store.tables import meta, run
 from perfect.server.store.writer import KeepsNothing
 
 

@@ -24,14 +24,22 @@ class BackendProcess:
         folder: where it keeps its database and what it says on stderr.
         options: for the command line.
         port: 0 takes a free one.
+        database: path or URL; None is a file in the folder.
         settings: of `ServerSettings`, beyond what the command line has.
     """
 
-    def __init__(self, folder: Path, *options: str, port: int = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int = 0,
+        database: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.settings = settings
-        self.database = folder / "perfect.db"
+        self.database = folder / "perfect.db" if database is None else database
         self.port = port
         self.options = options
         self.process: subprocess.Popen[str] | None = None

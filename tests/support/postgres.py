@@ -103,7 +103,12 @@ class PostgresServer:
         command: Sequence[str | Path] = (self._programs / program, *arguments)
         for _ in range(tries):
             done = subprocess.run(
-                command, user=self._user, cwd=self.folder, capture_output=True, text=True, timeout=60
+                command,
+                user=self._user,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
             )
             if done.returncode == 0:
                 return done.stdout.strip()

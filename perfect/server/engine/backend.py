@@ -81,6 +81,8 @@ class Backend:
             interrupt=self._interrupt,
             present=self.desk.presence,
             reschedule=self._reschedule,
+            hooks=settings.webhooks,
+            public_url=settings.public_url.rstrip("/") or settings.base_path,
         )
         self.firing = Firing(self.clock, self.read, self.write, settings.schedule_grace)
         self.sharing = Sharing(

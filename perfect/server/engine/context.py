@@ -10,6 +10,7 @@ from perfect.server.engine.clock import Clock
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.tally import Tally
 from perfect.server.settings import Limits
+from perfect.server.webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Context:
         present: the flows that connected sessions have.
         book: runs that are being written.
         tally: what was done since the start.
+        hooks: who is to be told of runs that go wrong.
+        public_url: what links to the page begin with.
         reschedule: tells whoever waits for the next slot of a schedule that it may come earlier; on any thread.
     """
 
@@ -39,4 +42,6 @@ class Context:
     present: Container[str]
     book: RunBook = field(default_factory=RunBook)
     tally: Tally = field(default_factory=Tally)
+    hooks: tuple[Webhook, ...] = ()
+    public_url: str = ""
     reschedule: Callable[[], None] = lambda: None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from perfect.server.engine import progress
+from perfect.server.engine import alerts, progress
 from perfect.server.engine.context import Context
 from perfect.server.engine.statistics import Durations
 from perfect.server.store import Transaction, audit, requests, runs, statistics, tasks
@@ -37,6 +37,7 @@ def end(
     """
     connection = tx.connection
     counted = bool(run.inferred) and run.state == TaskState.COMPLETED
+    told = bool(run.inferred) and run.state == TaskState.FAILED
     if run.inferred:
         audit.note(
             connection,
@@ -74,6 +75,7 @@ def end(
         _learn(connection, context, run)
     requests.delete_of_run(connection, run.key)
     runs.save(connection, run)
+    alerts.of_end(tx, context, run, replaced=told)
     if run.session is not None:
         session, run_id = run.session, run.id
         tx.after_commit(lambda: context.liveness.ended(session, run_id))

@@ -351,7 +351,9 @@ class _Batch:
             raise Conflict(f"the run is already {run.state}")
         flow = registry.register(self._tx, self._context, self._speaker, definition, by_run=True)
         run.flow_id, run.flow_name, run.tags = flow.id, flow.name, flow.tags
-        run.configuration, run.parent, run.trigger = chosen, parent, trigger
+        run.configuration, run.parent = chosen, parent
+        if run.trigger == "call":  # else the backend knows better who asked for it
+            run.trigger = trigger
         # What was asked for stays, because a retry asks for it again; but a secret does not.
         if parameters is not None and (
             run.parameters is None or run.trigger == "call" or hidden(parameters)

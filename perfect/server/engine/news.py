@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import views
+from perfect.server.engine import schedules, views
 from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.refusals import Unknown, shown
@@ -38,6 +38,9 @@ _AT_ONCE = 500
 # tasks that are told of one by one; of more the page is told to look anew
 _MOST_TASKS = 5_000
 _MOST_LINES = 2_000
+# characters of log lines in one look, and lines that are read at a time to find them
+_MOST_TEXT = 512 * 1024
+_READ = 100
 
 Event = tuple[str, str | None, bytes]
 
@@ -246,6 +249,11 @@ class Newsroom:
                 for flow in flows.listed(connection, flow_ids):
                     shown_flow = views.flow(connection, flow, connected=flow.id in connected)
                     told.events.append(("flow", None, orjson.dumps(shown_flow)))
+            for kind, its_id in sorted(changes.others):
+                if kind == "schedule":
+                    schedule = schedules.one(connection, its_id, now)
+                    data = {"id": its_id, "deleted": True} if schedule is None else schedule
+                    told.events.append(("schedule", None, orjson.dumps(data)))
         told.events += [
             ("run", run_id, orjson.dumps({"id": run_id, "deleted": True}))
             for run_id in sorted(changes.gone)
@@ -272,9 +280,17 @@ class Newsroom:
         self, connection: Connection, record: RunRecord, seen: int, told: _Told
     ) -> None:
         told.lines[record.key] = record.lines
-        after = max(seen, record.lines - _MOST_LINES)
-        skipped = after - seen
-        for some in _parts(logs.page(connection, record.key, after, _MOST_LINES), _AT_ONCE):
+        oldest = max(seen, record.lines - _MOST_LINES)
+        first, size = record.lines, 0
+        rows: list[logs.LogRow] = []
+        # from the end, so that of too much the newest is told
+        while first > oldest and size < _MOST_TEXT:
+            before, first = first, max(oldest, first - _READ)
+            found = logs.page(connection, record.key, first, before - first)
+            size += sum(len(row.text) for row in found)
+            rows = found + rows
+        skipped = first - seen
+        for some in _parts(rows, _AT_ONCE):
             data = {
                 "runId": record.id,
                 "lines": [views.log_line(row) for row in some],

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import create
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from perfect.server.engine.formats import FORMATS
 from perfect.server.engine.problems import cut, told
@@ -241,6 +242,8 @@ def _problems(schema: dict[str, Any], given: dict[str, Any]) -> list[dict[str, s
         return [{"field": "parameters", "problem": "is too much to be checked"}]
     except RecursionError:
         return [{"field": "parameters", "problem": "can't be checked: the schema runs in a circle"}]
+    except Unresolvable:  # of a schema that was kept by an earlier version
+        return [{"field": "parameters", "problem": "can't be checked: the schema is not whole"}]
     return found[:MOST_PROBLEMS]
 
 

@@ -13,7 +13,7 @@ from perfect.server.engine.context import Context
 from perfect.server.engine.dispatch import Request, RequestState, check_claim, choose
 from perfect.server.engine.refusals import Conflict, Unknown, shown
 from perfect.server.engine.speaker import Speaker
-from perfect.server.store import Transaction, audit, queue, requests, runs, sessions
+from perfect.server.store import Transaction, audit, queue, requests, runs
 from perfect.server.store.records import RunRecord
 from perfect.states import TaskState
 
@@ -155,7 +155,6 @@ def claim(tx: Transaction, context: Context, speaker: Speaker, run_id: str, leas
     first = check_claim(request, speaker.session, lease, ended=bool(run.settled))
     if first and request is not None:
         requests.change(tx.connection, request.key, state=RequestState.CLAIMED.value)
-        sessions.ensure(tx.connection, speaker.session, speaker.client, True, context.clock.now())
         _begin(tx, context, run_id, speaker)
 
 

@@ -220,6 +220,15 @@ def listed(connection: Connection, now: int) -> list[dict[str, Any]]:
     ]
 
 
+def one(connection: Connection, schedule_id: str, now: int) -> dict[str, Any] | None:
+    """A schedule as it is shown; None when there is none of that id (any more)."""
+    record = schedules.by_id(connection, schedule_id)
+    flow = None if record is None else flows.by_id(connection, record.flow_id)
+    if record is None or flow is None:
+        return None
+    return _shown(connection, record, flow.name, flow.client, now)
+
+
 def _shown(
     connection: Connection, record: ScheduleRecord, flow: str, client: str, now: int
 ) -> dict[str, Any]:

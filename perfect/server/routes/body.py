@@ -89,6 +89,22 @@ async def read_object(request: Request, settings: ServerSettings) -> dict[str, A
     return value
 
 
+def json_of(field: str, text: str | None, settings: ServerSettings) -> Any:
+    """The JSON that a field of a form holds; None if it is empty.
+
+    Raises:
+        Invalid: it is none.
+    """
+    if text is None or not text.strip():
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"{field}: is not JSON", str(error)) from None
+    values.depth(field, value, settings.limits.depth)
+    return value
+
+
 async def read_form(request: Request, settings: ServerSettings) -> dict[str, str]:
     """The fields of a form, the first of each name.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
+from perfect.server.engine import registry
 from perfect.server.engine.access import READ
 from perfect.server.engine.backend import Backend
 from perfect.server.engine.refusals import Invalid, shown
@@ -79,6 +81,21 @@ async def object_of(request: Request, backend: TheBackend) -> dict[str, Any]:
 
 
 TheBody = Annotated[dict[str, Any], Depends(object_of)]
+
+
+async def checked_parameters(backend: Backend, flow_id: str, given: Any) -> str | None:
+    """The values that a run of a flow is asked for with, as JSON text, checked in a thread.
+
+    Raises:
+        Unknown: there is no such flow.
+        Invalid: they are not what it takes.
+    """
+
+    def check() -> str | None:
+        with backend.read() as connection:
+            return registry.checked_parameters(connection, flow_id, given, backend.settings.limits)
+
+    return await asyncio.to_thread(check)
 
 
 async def gone(request: Request) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
 from perfect.server.engine import polling, registry, values
-from perfect.server.engine.backend import Backend
 from perfect.server.engine.definitions import configuration
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
-from perfect.server.routes.deps import TheBackend, TheBody, TheCaller, TheSpeaker, gone, may_change
+from perfect.server.routes.deps import (
+    TheBackend,
+    TheBody,
+    TheCaller,
+    TheSpeaker,
+    checked_parameters,
+    gone,
+    may_change,
+)
 
 router = APIRouter(default_response_class=Json)
 
@@ -48,16 +54,11 @@ _REQUEST = s.nullable(
 async def trigger(flow_id: str, body: TheBody, backend: TheBackend, caller: TheCaller) -> Json:
     limits = backend.settings.limits
     chosen = configuration(body.get("configuration"), limits)
-    parameters = await asyncio.to_thread(_checked, backend, flow_id, body.get("parameters"))
+    parameters = await checked_parameters(backend, flow_id, body.get("parameters"))
     run_id = await backend.act(
         caller, "triggered", None, registry.trigger, flow_id, chosen, parameters
     )
     return Json({"success": True, "runId": run_id})
-
-
-def _checked(backend: Backend, flow_id: str, parameters: Any) -> str | None:
-    with backend.read() as connection:
-        return registry.checked_parameters(connection, flow_id, parameters, backend.settings.limits)
 
 
 @router.get(

@@ -9,7 +9,7 @@ from perfect.server.engine import registry, views
 from perfect.server.engine.definitions import configuration
 from perfect.server.pages import render, style
 from perfect.server.routes import body
-from perfect.server.routes.deps import TheBackend, TheCaller
+from perfect.server.routes.deps import TheBackend, TheCaller, checked_parameters
 from perfect.server.routes.runs import run_of_id
 from perfect.server.store import flows, runs
 
@@ -58,7 +58,11 @@ async def trigger(
     settings = backend.settings
     form = await body.read_form(request, settings)
     chosen = configuration(form.get("configuration"), settings.limits)
-    run_id = await backend.act(caller, "triggered", None, registry.trigger, flow_id, chosen)
+    given = body.json_of("parameters", form.get("parameters"), settings)
+    parameters = await checked_parameters(backend, flow_id, given)
+    run_id = await backend.act(
+        caller, "triggered", None, registry.trigger, flow_id, chosen, parameters
+    )
     return RedirectResponse(f"{settings.base_path}/runs/{run_id}", status_code=303)
 
 

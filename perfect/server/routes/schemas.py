@@ -230,6 +230,11 @@ def complete(document: Schema) -> None:
             answers.pop("422", None)
             if "requestBody" in operation:
                 answers |= {str(status): _json(_MEANINGS[status], FAILURE) for status in _WITH_BODY}
+            for answer in answers.values():
+                for media in answer["content"].values():
+                    if "anyOf" in media["schema"]:
+                        # FastAPI takes what it does not know for text, and adds that to what we say
+                        media["schema"].pop("type", None)
             for status, answer in answers.items():
                 if not status.startswith("2"):
                     answer["content"]["application/json"]["schema"] = failure

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, insert, select
 
 from perfect.server.store.records import Actor
 from perfect.server.store.tables import audit
+
+_INSERT = insert(audit)
 
 
 def note(
@@ -32,16 +34,17 @@ def note(
         detail: further facts (JSON).
     """
     connection.execute(
-        audit.insert().values(
-            at=now,
-            run_id=run_id,
-            session=session,
-            action=action,
-            detail=orjson.dumps(detail).decode(),
-            kind=None if by is None else by.kind,
-            peer=None if by is None else by.peer,
-            login=None if by is None else by.login,
-        )
+        _INSERT,
+        {
+            "at": now,
+            "run_id": run_id,
+            "session": session,
+            "action": action,
+            "detail": orjson.dumps(detail).decode(),
+            "kind": None if by is None else by.kind,
+            "peer": None if by is None else by.peer,
+            "login": None if by is None else by.login,
+        },
     )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from perfect.server.store.writer import store_failed
 
 
 class Database(ABC):
@@ -29,9 +33,18 @@ class Database(ABC):
         """What SQL is compiled for."""
         return self._writer.dialect
 
-    def read(self) -> Connection:
-        """A connection that sees one snapshot until it is closed; use it as a context manager."""
-        return self._readers.connect()
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one snapshot until it is closed.
+
+        Raises:
+            StoreFailed: the database can't be reached.
+        """
+        try:
+            with self._readers.connect() as connection:
+                yield connection
+        except (OperationalError, InterfaceError) as error:
+            raise store_failed(error) from error
 
     def connect_writer(self) -> Connection:
         """The connection for the writer; there must be one at a time."""

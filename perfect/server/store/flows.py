@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import astuple, fields
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from perfect.server.store import changes
 from perfect.server.store.records import FlowRecord
@@ -13,19 +13,21 @@ from perfect.server.store.tables import flow
 
 _COLUMNS = [flow.c[f.name] for f in fields(FlowRecord)]
 _NAMES = [f.name for f in fields(FlowRecord)]
+_BY_ID = select(*_COLUMNS).where(flow.c.id == bindparam("of_id"))
+_BY_NAME = select(*_COLUMNS).where(
+    flow.c.client == bindparam("of_client"), flow.c.name == bindparam("of_name")
+)
 
 
 def by_id(connection: Connection, flow_id: str) -> FlowRecord | None:
     """The flow of that id."""
-    row = connection.execute(select(*_COLUMNS).where(flow.c.id == flow_id)).first()
+    row = connection.execute(_BY_ID, {"of_id": flow_id}).first()
     return None if row is None else FlowRecord(*row)
 
 
 def by_name(connection: Connection, client: str, name: str) -> FlowRecord | None:
     """The flow that this client registered under that name."""
-    row = connection.execute(
-        select(*_COLUMNS).where(flow.c.client == client, flow.c.name == name)
-    ).first()
+    row = connection.execute(_BY_NAME, {"of_client": client, "of_name": name}).first()
     return None if row is None else FlowRecord(*row)
 
 

@@ -51,10 +51,10 @@ class PostgreSQL(Database):
             writer = _engine(url, poolclass=NullPool)
         except ImportError as error:
             raise MissingExtra("postgres", "a PostgreSQL database") from error
-        self._snapshots = readers.execution_options(
+        snapshots = readers.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
-        super().__init__(name, readers, writer)
+        super().__init__(name, snapshots, writer)
         self._me = str(uuid.uuid4())
         self._signals = Signals(url, self._me)
         try:
@@ -68,9 +68,6 @@ class PostgreSQL(Database):
             self.close()
             raise
         event.listen(writer, "begin", _one_at_a_time)
-
-    def read(self) -> Connection:
-        return self._snapshots.connect()
 
     def close(self) -> None:
         self._signals.close()

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select, update
 
-from perfect.server.store.statements import upsert
+from perfect.server.store.statements import Prepared, upsert
 from perfect.server.store.tables import queue, request, run, session_flow
 
 _WAITING = ("queued", "leased")
 _LAST = select(func.coalesce(func.max(queue.c.turn), 0))
+_SERVED = Prepared(
+    update(queue)
+    .where(queue.c.flow_id == bindparam("of_flow"))
+    .values(turn=bindparam("new_turn"), lonely=literal_column("0")),
+    ("new_turn", "of_flow"),
+)
+_TURN = select(queue.c.turn).where(queue.c.flow_id == bindparam("of_flow"))
 # correlated, so that the turns are gone through in order however many flows the session has
 _NEXT = (
     select(queue.c.flow_id, queue.c.turn)
@@ -33,6 +40,8 @@ _NEXT = (
 
 def enter(connection: Connection, flow_id: str, lonely: bool) -> None:
     """A flow has a request: it takes its turn after all others, if it has none yet."""
+    if connection.execute(_TURN, {"of_flow": flow_id}).first() is not None:
+        return
     turn = connection.execute(_LAST).scalar_one() + 1
     statement = upsert(connection.dialect, queue).values(
         flow_id=flow_id, turn=turn, lonely=int(lonely)
@@ -43,7 +52,7 @@ def enter(connection: Connection, flow_id: str, lonely: bool) -> None:
 def served(connection: Connection, flow_id: str) -> None:
     """A request of that flow was given out: all others come first now."""
     turn = connection.execute(_LAST).scalar_one() + 1
-    connection.execute(queue.update().where(queue.c.flow_id == flow_id).values(turn=turn, lonely=0))
+    _SERVED.run(connection, [(turn, flow_id)])
 
 
 def next_flows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, insert as insert_into, select, update
 
 from perfect.server.store.tables import request, run
 
@@ -15,13 +15,19 @@ _OF_FLOW = (
     .order_by(request.c.key)
     .limit(bindparam("most"))
 )
+_INSERT = insert_into(request)
+_BY_RUN = (
+    select(request)
+    .join_from(request, run, run.c.key == request.c.run)
+    .where(run.c.id == bindparam("of_id"))
+)
+_CHANGE = update(request).where(request.c.key == bindparam("of_key"))
 
 
 def insert(connection: Connection, run_key: int, flow_id: str, now: int) -> None:
     """Queue a request."""
-    connection.execute(
-        request.insert().values(run=run_key, flow_id=flow_id, state="queued", offers=0, created=now)
-    )
+    values = {"run": run_key, "flow_id": flow_id, "state": "queued", "offers": 0, "created": now}
+    connection.execute(_INSERT, values)
 
 
 def of_flow(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
@@ -31,8 +37,7 @@ def of_flow(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
 
 def by_run(connection: Connection, run_id: str) -> Row[Any] | None:
     """The request for the run of that id."""
-    query = select(request).join_from(request, run, run.c.key == request.c.run)
-    return connection.execute(query.where(run.c.id == run_id)).first()
+    return connection.execute(_BY_RUN, {"of_id": run_id}).first()
 
 
 def are_waiting(connection: Connection, flow_id: str) -> bool:
@@ -75,7 +80,7 @@ def older(connection: Connection, than: int, limit: int) -> list[str]:
 
 def change(connection: Connection, key: int, **values: Any) -> None:
     """Change a request."""
-    connection.execute(request.update().where(request.c.key == key).values(values))
+    connection.execute(_CHANGE, {"of_key": key, **values})
 
 
 def delete_of_run(connection: Connection, run_key: int) -> None:

@@ -104,7 +104,9 @@ def _cut(connection: Connection, table: Table, column: Any, key: int, numbers: i
 
 def remove_notes(connection: Connection, before: int, limit: int) -> int:
     """Remove audit entries, and logins last used, before then (ms since the epoch); returns how many entries."""
-    oldest = list(connection.execute(select(audit.c.key, audit.c.at).order_by(audit.c.key).limit(limit)))
+    oldest = list(
+        connection.execute(select(audit.c.key, audit.c.at).order_by(audit.c.key).limit(limit))
+    )
     gone = [row.key for row in oldest if row.at < before]
     if gone:
         connection.execute(delete(audit).where(audit.c.key.in_(gone)))

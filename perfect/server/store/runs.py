@@ -25,6 +25,13 @@ _SAVE = Prepared(
     .values({name: bindparam(name) for name in _CHANGING}),
     [*_CHANGING, "of_key"],
 )
+_BY_ID = select(*_COLUMNS).where(run.c.id == bindparam("of_id"))
+_BY_KEY = select(*_COLUMNS).where(run.c.key == bindparam("of_key"))
+_MOVE_TAGS = Prepared(
+    update(run_tag).where(run_tag.c.run == bindparam("of_run")).values(at=bindparam("new_at")),
+    ("new_at", "of_run"),
+)
+_NO_TAGS = "{}"
 _MANY_FLOWS = 100
 _AT_ONCE = 500
 _SHORTEST_ID = 4
@@ -65,7 +72,7 @@ def insert_new(connection: Connection, record: RunRecord, tags: dict[str, str]) 
     assert key is not None
     record.key = key[0]
     changes.run(connection, record.key)
-    set_tags(connection, record, tags)
+    _insert_tags(connection, record, tags)
 
 
 def save(connection: Connection, record: RunRecord) -> None:
@@ -77,13 +84,18 @@ def save(connection: Connection, record: RunRecord) -> None:
 def move(connection: Connection, record: RunRecord, at: int) -> None:
     """Give a run another place in lists, and keep it."""
     record.at = at
-    connection.execute(run_tag.update().where(run_tag.c.run == record.key).values(at=at))
+    if record.tags != _NO_TAGS:
+        _MOVE_TAGS.run(connection, [(at, record.key)])
     save(connection, record)
 
 
 def set_tags(connection: Connection, record: RunRecord, tags: dict[str, str]) -> None:
     """Make a run findable by its tags."""
     connection.execute(run_tag.delete().where(run_tag.c.run == record.key))
+    _insert_tags(connection, record, tags)
+
+
+def _insert_tags(connection: Connection, record: RunRecord, tags: dict[str, str]) -> None:
     if tags:
         connection.execute(
             insert(run_tag),
@@ -93,12 +105,14 @@ def set_tags(connection: Connection, record: RunRecord, tags: dict[str, str]) ->
 
 def by_id(connection: Connection, run_id: str) -> RunRecord | None:
     """The run of that id."""
-    return _one(connection, select(*_COLUMNS).where(run.c.id == run_id))
+    row = connection.execute(_BY_ID, {"of_id": run_id}).first()
+    return None if row is None else RunRecord(*row)
 
 
 def by_key(connection: Connection, key: int) -> RunRecord | None:
     """The run of that key."""
-    return _one(connection, select(*_COLUMNS).where(run.c.key == key))
+    row = connection.execute(_BY_KEY, {"of_key": key}).first()
+    return None if row is None else RunRecord(*row)
 
 
 def by_keys(connection: Connection, keys: Sequence[int]) -> list[RunRecord]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
+from perfect.server.store import changes
 from perfect.server.store.records import ScheduleRecord
 from perfect.server.store.statements import upsert
 from perfect.server.store.tables import flow, run, schedule, schedule_slot
@@ -53,18 +54,21 @@ def soonest(connection: Connection) -> int | None:
 def insert(connection: Connection, record: ScheduleRecord) -> None:
     """Keep a new schedule."""
     connection.execute(schedule.insert(), dict(zip(_NAMES, astuple(record), strict=True)))
+    changes.other(connection, "schedule", record.id)
 
 
 def save(connection: Connection, record: ScheduleRecord) -> None:
     """Keep a schedule that changed."""
     values = dict(zip(_NAMES, astuple(record), strict=True))
     connection.execute(schedule.update().where(schedule.c.id == record.id).values(values))
+    changes.other(connection, "schedule", record.id)
 
 
 def delete(connection: Connection, schedule_id: str) -> None:
     """Remove a schedule with its slots; its runs stay."""
     connection.execute(schedule_slot.delete().where(schedule_slot.c.schedule == schedule_id))
     connection.execute(schedule.delete().where(schedule.c.id == schedule_id))
+    changes.other(connection, "schedule", schedule_id)
 
 
 def take_slot(connection: Connection, schedule_id: str, slot: int, now: int) -> bool:

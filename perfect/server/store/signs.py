@@ -42,9 +42,11 @@ def enter_unknown(connection: Connection, now: int) -> None:
     """Sessions of which nobody has noted when they were heard of count as heard of now."""
     for known in (select(session.c.id), select(session_flow.c.session).distinct()):
         column = known.selected_columns[0]
-        rows = select(column, literal(now, BigInteger)).where(
-            ~select(seen.c.session).where(seen.c.session == column).exists()
-        ).distinct()
+        rows = (
+            select(column, literal(now, BigInteger))
+            .where(~select(seen.c.session).where(seen.c.session == column).exists())
+            .distinct()
+        )
         connection.execute(insert(seen).from_select(["session", "at"], rows))
 
 

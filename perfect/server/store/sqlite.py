@@ -28,6 +28,8 @@ _PRAGMAS = (
     "PRAGMA wal_autocheckpoint=4000",
     "PRAGMA journal_size_limit=67108864",
 )
+# as PRAGMA auto_vacuum says it
+INCREMENTAL = 2
 _ARGUMENTS = {"isolation_level": None, "check_same_thread": False}
 
 
@@ -73,10 +75,9 @@ class SQLite(Database):
         os.close(self._lock)
 
     def release(self, connection: Connection, pages: int) -> int:
-        connection.exec_driver_sql(f"PRAGMA incremental_vacuum({pages:d})").all()
-        if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != 2:
+        if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() != INCREMENTAL:
             return 0  # made by an older perfect: only a whole VACUUM can
-        return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+        return cut_free_pages(connection.connection.driver_connection, pages)
 
     def _prepare(self, url: sa.URL) -> None:
         # a table that is made anew must not take its children with it when the old one goes
@@ -85,6 +86,15 @@ class SQLite(Database):
         _on_connect(engine, pragmas, "BEGIN IMMEDIATE")
         with engine.begin() as connection:
             schema.prepare(connection, self.name)
+
+
+def cut_free_pages(connection: Any, pages: int) -> int:
+    """Cut at most so many free pages off the file of a driver's connection; returns how many are left."""
+    left = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    for _ in range(min(pages, left)):
+        # one at a time: the driver takes only the first step of this statement, which frees one page
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 def hold(path: Path) -> int:

@@ -306,3 +306,25 @@ login = Table(
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
 )
+
+# webhooks to be delivered, and the last that were
+notification = Table(
+    "notification",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("flow_name", Text, nullable=False),
+    # name of the webhook: its address may hold a secret
+    Column("hook", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("finished", BigInteger),
+    Column("error", Text),
+    UniqueConstraint("run_id", "hook", "event"),
+    Index("notification_state_due", "state", "due"),
+    sqlite_autoincrement=True,
+)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from perfect.server.store import changes
 
@@ -148,7 +149,7 @@ class Writer:
                 self._forget()
                 for _, future, _ in group:
                     if not future.done():
-                        future.set_exception(_store_failed(error))
+                        future.set_exception(store_failed(error))
                 if connection is not None:
                     connection.invalidate()
                     connection.close()
@@ -181,6 +182,8 @@ class Writer:
                 except KeepsNothing as refusal:
                     future.set_exception(refusal)
                 except Exception as error:
+                    if isinstance(error, DBAPIError) and error.connection_invalidated:
+                        raise  # nothing of the whole group will be
                     # the savepoint is rolled back; the neighbours in this transaction are not
                     self._forget()
                     future.set_exception(error)
@@ -196,7 +199,8 @@ class Writer:
             future.set_result(result)
 
 
-def _store_failed(error: Exception) -> StoreFailed:
+def store_failed(error: Exception) -> StoreFailed:
+    """What the driver raised, as the engine hears of it."""
     failure = StoreFailed(f"the database would not take it: {getattr(error, 'orig', error)}")
     failure.__cause__ = error
     return failure

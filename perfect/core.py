@@ -14,7 +14,7 @@ from perfect import attempts
 from perfect.attempts import first_argument
 from perfect.definitions import LONGEST_NAME, get_registry
 from perfect.driving import drive
-from perfect.errors import ConfigurationError, Uncacheable
+from perfect.errors import ConfigurationError
 from perfect.failures import state_after
 from perfect.graph import parameter, triggers
 from perfect.graph.arguments import accepts
@@ -49,6 +49,7 @@ from perfect.outcomes import (
     Success,
     TriggerFailed,
 )
+from perfect.plain import Unfit
 from perfect.running import execute, register
 from perfect.schedules import CronSchedule, IntervalSchedule
 from perfect.states import TaskState
@@ -220,8 +221,8 @@ class Flow(Blueprint):
             return None
         try:
             return Resuming(self.resume, self.name, parameters)
-        except Uncacheable as reason:
-            log.warning("flow %r runs as a whole, and keeps no results: %s", self.name, reason)
+        except Unfit as unfit:
+            log.warning("flow %r keeps no results: %s", self.name, unfit.reason)
             return None
 
 

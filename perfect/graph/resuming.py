@@ -31,7 +31,7 @@ class Resuming:
             ``name?<digest>/number task`` then, because a task may be there more than once.
 
     Raises:
-        Uncacheable: nobody can tell whether a parameter is the same as another run's.
+        Unfit: nobody can tell whether a parameter is the same as another run's.
     """
 
     def __init__(

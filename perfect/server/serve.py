@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -174,8 +175,17 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def _allow_files() -> None:
+    """Let this process have as many files open as the system lets it: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run_server(settings: ServerSettings) -> None:
     """Serve in the foreground, and say where on standard output when connections are accepted."""
+    _allow_files()
     server = Server(settings, on_ready=lambda: print(f"perfect server on {server.url}", flush=True))
     server.serve()
 

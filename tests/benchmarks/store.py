@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from perfect.server import Server, ServerSettings
@@ -32,8 +32,8 @@ QUERIES = (
     "flow=flow-7&state=FAILED&limit=50",
     "client=team-3&limit=50",
     "client=team-3&state=CANCELLED&limit=50",
-    "tag=env%3Dprod&limit=50",
-    "tag=rare%3Dyes&limit=50",
+    "tag=env:prod&limit=50",
+    "tag=rare:yes&limit=50",
     "q=flow-1&limit=50",
     "state=RUNNING&limit=50",
     "from=2025-09-30T00:00:00Z&to=2025-10-01T00:00:00Z&limit=50",
@@ -112,29 +112,30 @@ def ingest_rate(port: int, events: int = 100_000, batch: int = 4_000) -> float:
         bodies.append(json.dumps({"events": found}).encode())
     connection = http.client.HTTPConnection("127.0.0.1", port)
     headers = {"X-Perfect-Client": "bench", "X-Perfect-Session": str(uuid.uuid4())}
-    begin = time.perf_counter()
-    for body in bodies:
-        connection.request("POST", "/api/ingest", body, headers)
-        answer = json.loads(connection.getresponse().read())
-        assert answer["rejected"] == [], answer
-    return seq / (time.perf_counter() - begin)
+    with closing(connection):
+        begin = time.perf_counter()
+        for body in bodies:
+            connection.request("POST", "/api/ingest", body, headers)
+            answer = json.loads(connection.getresponse().read())
+            assert answer["rejected"] == [], answer
+        return seq / (time.perf_counter() - begin)
 
 
 def list_times(port: int, times: int = 40) -> dict[str, tuple[float, float]]:
     """p50 and p95 in ms of each list."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
     found = {}
-    for query in QUERIES:
-        taken = []
-        for _ in range(times):
-            begin = time.perf_counter()
-            connection.request("GET", f"/api/runs?{query}")
-            response = connection.getresponse()
-            body = response.read()
-            taken.append((time.perf_counter() - begin) * 1000)
-            assert response.status == 200, body
-        taken.sort()
-        found[query] = (statistics.median(taken), taken[int(len(taken) * 0.95) - 1])
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        for query in QUERIES:
+            taken = []
+            for _ in range(times):
+                begin = time.perf_counter()
+                connection.request("GET", f"/api/runs?{query}")
+                response = connection.getresponse()
+                body = response.read()
+                taken.append((time.perf_counter() - begin) * 1000)
+                assert response.status == 200, body
+            taken.sort()
+            found[query] = (statistics.median(taken), taken[int(len(taken) * 0.95) - 1])
     return found
 
 
@@ -143,9 +144,9 @@ def measure(where: str, runs: int, say: Callable[[str], None] = print) -> None:
     fill(where, runs)
     begin = time.perf_counter()
     with serving(where) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("GET", "/api/health")
-        assert connection.getresponse().status == 200
+        with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+            connection.request("GET", "/api/health")
+            assert connection.getresponse().read()
         say(f"start to healthy with {runs:,} runs: {(time.perf_counter() - begin) * 1000:.0f} ms")
         for query, (median, late) in list_times(port).items():
             say(f"  {query:62} p50 {median:6.1f} ms  p95 {late:6.1f} ms")

@@ -87,8 +87,8 @@ class Engine:
         with self.connection.begin():
             yield self.connection
 
-    def register(self, schedule: Any, name: str = "nightly") -> str:
-        definition = FlowDefinition.parse({"name": name, "schedule": schedule}, Limits())
+    def register(self, schedule: Any, name: str = "nightly", **more: Any) -> str:
+        definition = FlowDefinition.parse({"name": name, "schedule": schedule, **more}, Limits())
         speaker = Speaker("session", "client", native=True)
         return str(self.do(registry.register, speaker, definition).id)
 
@@ -496,6 +496,16 @@ def test_a_flow_that_refuses_to_be_run_is_a_slot_left_out(
     engine.register("0 * * * *")
     engine.pass_time(START + HOUR)
     assert engine.slots() == [(HOUR, False, "it can't be run: parameters.day: is missing")]
+
+
+def test_a_flow_that_needs_values_is_a_slot_left_out(engine: Engine) -> None:
+    schema = {"type": "object", "properties": {"day": {}, "n": {}}, "required": ["day"]}
+    engine.register("0 * * * *", parameters=schema)
+    engine.pass_time(START + HOUR)
+    assert engine.slots() == [(HOUR, False, f"{schedules.NEEDS_VALUES}: day")]
+    engine.register("0 * * * *", parameters={**schema, "required": []})
+    engine.pass_time(START + 2 * HOUR)
+    assert engine.runs() == 1
 
 
 def test_a_clock_that_is_set_back_runs_nothing_twice(engine: Engine) -> None:

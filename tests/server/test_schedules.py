@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from perfect.server import ServerSettings
 from tests.server.conftest import Running
 from tests.server.peers import Peer, started, wait_until
+from tests.server.streams import Reader
 from tests.support.postgres import PostgresServer
 
 
@@ -90,6 +92,19 @@ def test_pausing_and_resuming(shared: Running) -> None:
     assert of(peer, flow)["paused"] is True
     shown = peer.send("PATCH", path, {"paused": False}).ok()["schedule"]
     assert shown["paused"] is False and len(shown["next"]) == 5
+
+
+def test_who_watches_hears_when_the_next_run_is_due(shared: Running) -> None:
+    peer = shared.peer("client")
+    with closing(Reader(shared.port)) as stream:
+        stream.until("ready")
+        flow = peer.register("watched", schedule="0 0 * * *")
+        stream.until("flow", id=flow["id"], nextFire=flow["nextFire"])
+        path = f"/api/schedules/{of(peer, flow)['id']}"
+        peer.send("PATCH", path, {"paused": True}).ok()
+        stream.until("flow", id=flow["id"], nextFire=None)
+        peer.send("PATCH", path, {"paused": False}).ok()
+        stream.until("flow", id=flow["id"], nextFire=flow["nextFire"])
 
 
 @pytest.mark.parametrize("body", [{}, {"paused": "yes"}, {"paused": None}, {"paused": 1}])

@@ -224,16 +224,11 @@ def test_a_page_that_does_not_read_holds_nobody_up(
     reader = watch(backend, run_id)
     reader.until("ready")
     hub = backend.server.backend.news.hub
-    line = "x" * 60_000
-    lines = 0
     while not hub.resets:
         for _ in range(10):
-            peer.ingest(*(_log(run_id, line) for _ in range(5)))
-            lines += 5
-        while sum(len(e.data["lines"]) for e in reader.until("log") if e.kind == "log") == 0:
-            pass
-        assert lines < 5_000
-    assert hub.resets
+            peer.ingest(*(_log(run_id, "x" * 60_000) for _ in range(5)))
+        # everyone else is told as before
+        assert all(event.kind in ("log", "run") for event in reader.until("log"))
     peer.ingest(ended(run_id, 0))
     reader.until("run", state="COMPLETED")
     stuck.close()
@@ -262,7 +257,7 @@ def test_nothing_is_noted_while_nobody_watches(
 def test_clients_come_and_go(
     launch: Callable[..., Running], watch: Callable[..., Reader], run_id: str
 ) -> None:
-    backend = launch(silence=0.5, poll=5)
+    backend = launch(silence=2, poll=1)
     stream = watch(backend)
     stream.until("ready")
     peer = backend.peer("team")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
+import orjson
 from sqlalchemy import Connection
 
 from perfect.server.engine import registry, slots
@@ -18,10 +19,11 @@ from perfect.server.engine.schedules import (
     KEPT_SLOTS,
     MOST_CAUGHT_UP,
     MOST_LEFT_OUT,
+    NEEDS_VALUES,
     judge,
     schedule_of,
 )
-from perfect.server.store import Overloaded, StoreFailed, Transaction, schedules
+from perfect.server.store import Overloaded, StoreFailed, Transaction, flows, schedules
 from perfect.server.store.records import ScheduleRecord
 
 _log = logging.getLogger(__name__)
@@ -78,9 +80,8 @@ def settle(
     """Run a slot, or leave it out for that reason, unless somebody else has dealt with it."""
     if not schedules.take_slot(tx.connection, record.id, slot, context.clock.now()):
         return
+    reason = reason or _hindrance(tx.connection, record)
     run_id = None
-    if reason is None and record.overlap == "skip":
-        reason = ACTIVE if schedules.is_active(tx.connection, record.flow_id) else None
     if reason is None:
         try:
             run_id = registry.trigger(
@@ -89,6 +90,17 @@ def settle(
         except Refusal as refusal:  # it has changed nothing
             reason = f"it can't be run: {refusal.message}"
     schedules.settle_slot(tx.connection, record.id, slot, run_id, reason)
+
+
+def _hindrance(connection: Connection, record: ScheduleRecord) -> str | None:
+    """Why a slot that is due can't be run now."""
+    if record.overlap == "skip" and schedules.is_active(connection, record.flow_id):
+        return ACTIVE
+    flow = flows.by_id(connection, record.flow_id)
+    schema = None if flow is None or flow.parameters is None else orjson.loads(flow.parameters)
+    # looked at by name only: checking values may take long, and there are none
+    required = schema.get("required") if schema else None
+    return f"{NEEDS_VALUES}: {', '.join(required)}" if required else None
 
 
 class Firing:

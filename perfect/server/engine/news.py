@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import schedules, views
+from perfect.server.engine import schedules, values, views
 from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.refusals import Unknown, shown
@@ -40,7 +40,9 @@ _MOST_TASKS = 5_000
 _MOST_LINES = 2_000
 # characters of log lines in one look, and lines that are read at a time to find them
 _MOST_TEXT = 512 * 1024
-_READ = 100
+_READ = 20
+# bytes of a line; of a longer one the beginning is told
+_LONGEST = 16 * 1024
 
 Event = tuple[str, str | None, bytes]
 
@@ -231,6 +233,14 @@ class Newsroom:
         told = _Told()
         now = self._clock.now()
         with self._read() as connection:
+            flow_ids = {its_id for kind, its_id in changes.others if kind == "flow"}
+            if clients:
+                flow_ids |= self._look_at_clients(connection, told)
+            if flow_ids:
+                connected = self._present()
+                for flow in flows.listed(connection, flow_ids):
+                    shown_flow = views.flow(connection, flow, connected=flow.id in connected)
+                    told.events.append(("flow", None, orjson.dumps(shown_flow)))
             records = {
                 record.key: record for record in runs.by_keys(connection, sorted(changes.runs))
             }
@@ -241,14 +251,6 @@ class Newsroom:
                 self._look_at_log(connection, records[key], followed[key][1], told)
             listed = views.summaries(connection, list(records.values()), now, self._base_path)
             told.events += [("run", run["id"], orjson.dumps(run)) for run in listed]
-            flow_ids = {its_id for kind, its_id in changes.others if kind == "flow"}
-            if clients:
-                flow_ids |= self._look_at_clients(connection, told)
-            if flow_ids:
-                connected = self._present()
-                for flow in flows.listed(connection, flow_ids):
-                    shown_flow = views.flow(connection, flow, connected=flow.id in connected)
-                    told.events.append(("flow", None, orjson.dumps(shown_flow)))
             for kind, its_id in sorted(changes.others):
                 if kind == "schedule":
                     schedule = schedules.one(connection, its_id, now)
@@ -281,19 +283,20 @@ class Newsroom:
     ) -> None:
         told.lines[record.key] = record.lines
         oldest = max(seen, record.lines - _MOST_LINES)
-        first, size = record.lines, 0
+        first, size, step = record.lines, 0, _READ
         rows: list[logs.LogRow] = []
         # from the end, so that of too much the newest is told
         while first > oldest and size < _MOST_TEXT:
-            before, first = first, max(oldest, first - _READ)
+            before, first = first, max(oldest, first - step)
             found = logs.page(connection, record.key, first, before - first)
-            size += sum(len(row.text) for row in found)
+            size += sum(min(len(row.text), _LONGEST) for row in found)
             rows = found + rows
+            step *= 2 if size < _MOST_TEXT // 8 else 1
         skipped = first - seen
         for some in _parts(rows, _AT_ONCE):
             data = {
                 "runId": record.id,
-                "lines": [views.log_line(row) for row in some],
+                "lines": [_short(views.log_line(row)) for row in some],
                 "skipped": skipped,
             }
             skipped = 0
@@ -319,6 +322,10 @@ class Newsroom:
 def _parts(found: list[Any], size: int) -> Iterator[list[Any]]:
     for first in range(0, len(found), size):
         yield found[first : first + size]
+
+
+def _short(line: dict[str, Any]) -> dict[str, Any]:
+    return line | {"text": values.cut(line["text"], _LONGEST)}
 
 
 def _lasting(group: dict[str, Any]) -> bytes:

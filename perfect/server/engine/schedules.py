@@ -34,6 +34,7 @@ CHANGED = "the schedule was changed before this slot was run"
 ACTIVE = "a run of this schedule was still active (overlap=skip)"
 LATER = "missed; only the latest was run (catchup=latest)"
 OLDER = f"missed; of so many only the last {MOST_CAUGHT_UP} were run, and this and earlier ones left out"
+NEEDS_VALUES = "a schedule gives no values to parameters that need one"
 EARLIER = "; earlier ones are not listed"
 
 

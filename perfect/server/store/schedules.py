@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from perfect.server.store import changes
+from perfect.server.store import changes
 from perfect.server.store.records import ScheduleRecord
 from perfect.server.store.statements import upsert
 from perfect.server.store.tables import flow, run, schedule, schedule_slot
@@ -54,6 +55,7 @@ def soonest(connection: Connection) -> int | None:
 def insert(connection: Connection, record: ScheduleRecord) -> None:
     """Keep a new schedule."""
     connection.execute(schedule.insert(), dict(zip(_NAMES, astuple(record), strict=True)))
+    changes.other(connection, "flow", record.flow_id)
     changes.other(connection, "schedule", record.id)
 
 
@@ -61,6 +63,8 @@ def save(connection: Connection, record: ScheduleRecord) -> None:
     """Keep a schedule that changed."""
     values = dict(zip(_NAMES, astuple(record), strict=True))
     connection.execute(schedule.update().where(schedule.c.id == record.id).values(values))
+    # whose next time is shown with it
+    changes.other(connection, "flow", record.flow_id)
     changes.other(connection, "schedule", record.id)
 
 

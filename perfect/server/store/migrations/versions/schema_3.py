@@ -1,4 +1,4 @@
-"""Schedules, turns of flows, retries, who did what, sessions of the page, signs of life."""
+"""Schedules, turns of flows, retries, notifications, who did what, sessions of the page, signs of life."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -67,3 +67,19 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("schedule_slot_run", "schedule_slot", ["run"])
+    op.create_table(
+        "notification",
+        sa.Column("key", sa.Integer, primary_key=True),
+        *(
+            sa.Column(name, sa.Text, nullable=False)
+            for name in ("run_id", "flow_name", "hook", "event", "body", "state")
+        ),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("due", sa.BigInteger, nullable=False),
+        sa.Column("created", sa.BigInteger, nullable=False),
+        sa.Column("finished", sa.BigInteger),
+        sa.Column("error", sa.Text),
+        sa.UniqueConstraint("run_id", "hook", "event"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("notification_state_due", "notification", ["state", "due"])

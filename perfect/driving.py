@@ -34,6 +34,15 @@ def rest(seconds: float) -> None:
         time.sleep(min(left, LONGEST_REST))
 
 
+async def rest_async(seconds: float) -> None:
+    """The same in a coroutine."""
+    import asyncio  # whoever is here has it already
+
+    until = time.monotonic() + seconds
+    while (left := _left(until)) > 0:
+        await asyncio.sleep(min(left, LONGEST_REST))
+
+
 def _left(until: float) -> float:
     reason = cancellation()
     if reason is not None:
@@ -139,8 +148,6 @@ async def drive_async(
     kwargs: dict[str, Any],
 ) -> State:
     """The same in a coroutine."""
-    import asyncio  # 25 ms; whoever is here has it already
-
     try:
         pause = next(steps)
         while True:
@@ -149,9 +156,7 @@ async def drive_async(
                 if pause is None:
                     result = await perform_async(task, body, args, kwargs)
                 else:
-                    until = time.monotonic() + pause
-                    while (left := _left(until)) > 0:
-                        await asyncio.sleep(min(left, LONGEST_REST))
+                    await rest_async(pause)
             except BaseException as error:
                 pause = steps.throw(error)
             else:

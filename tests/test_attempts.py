@@ -50,7 +50,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         taken.append(seconds)
 
     monkeypatch.setattr(driving, "rest", taken.append)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(driving, "rest_async", sleep)
     return taken
 
 

@@ -208,6 +208,8 @@ class ServerSettings:
             raise ConfigurationError(
                 "host", self.host, "others can reach this address, so the backend needs a token"
             )
+        if self.offers.__class__ is not int or self.offers < 1:
+            raise ConfigurationError("offers", self.offers, "is not a number from 1")
         self._check_access()
         if self.retain is not None and not self.retain > 0:
             raise ConfigurationError("retain", self.retain, "is not a positive duration")

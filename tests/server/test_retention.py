@@ -166,7 +166,6 @@ def test_the_file_shrinks(tmp_path: Path, launch: Callable[..., Running], store:
     for i in range(5):
         report(peer, "f", OLD + i, lines=4_000)
     file = tmp_path / "perfect.db"
-    backend.server.backend.look  # the backend is what shrinks it
     _checkpoint(backend)
     full = file.stat().st_size
     assert pass_once(backend) == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select
 
-from perfect.errors import ConfigurationError
+from perfect.errors import ConfigurationError, MissingExtra
 from perfect.server.store import (
     Database,
     Overloaded,
@@ -202,3 +203,25 @@ def test_lists_are_served_by_an_index(database: Database) -> None:
             ).all()
         text = " ".join(str(row) for row in plan)
         assert index in text and "TEMP B-TREE" not in text, (where, text)
+
+
+def test_postgresql_needs_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'perfect-client\[postgres\]'"):
+        open_database("postgresql+psycopg://somebody@/nothing")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("query", ["host=/nowhere", "host=127.0.0.1&port=1"])
+def test_a_postgresql_that_is_not_there_is_refused_without_the_password(query: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_database(f"postgresql+psycopg://somebody:secret@/nothing?{query}")
+    assert "secret" not in str(refused.value) and "db=" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+asyncpg://h/d", "postgresql://h", "sqlite://", "a://[x"]
+)
+def test_urls_of_other_databases_are_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="db="):
+        open_database(url)

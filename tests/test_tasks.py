@@ -380,6 +380,12 @@ def test_a_flow_as_it_is_registered() -> None:
         "tags": {"a": "b"},
         "tasks": [extract.definition.to_dict()],
         "schedule": "0 0 * * *",
+        "parameters": {
+            "type": "object",
+            "properties": {"obj": {}},
+            "required": ["obj"],
+            "additionalProperties": False,
+        },
     }
     assert FlowDefinition("n", len).to_dict()["schedule"] is None
     definition.schedule = IntervalSchedule(60)

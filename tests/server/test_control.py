@@ -203,20 +203,19 @@ def test_a_claim_in_the_last_moment_counts(launch: Callable[..., Running]) -> No
 def test_a_run_that_no_client_can_execute_says_so_and_is_given_up(
     launch: Callable[..., Running],
 ) -> None:
-    backend = launch(silence=0.2, request_expiry=2.0)
+    backend = launch(silence=0.2, request_expiry=3.0)
     gone = backend.peer("c")
     flow = gone.register("flow", "a")["id"]
     run = _trigger(gone, flow)
     looking = backend.peer("page")  # what its own session asked would be a sign of life
-    wait_until(lambda: looking.run(run)["reason"])  # it may count as there for a moment
-    shown = looking.run(run)
-    assert (shown["state"], shown["reason"]) == ("PENDING", "no connected client has this flow")
-    assert "no connected client" in looking.get(f"/runs/{run}").text
-    (listed,) = looking.get("/api/runs").ok()["runs"]
-    assert listed["reason"] == shown["reason"]
+    why = "no connected client has this flow"
+    # Until its session is taken for gone, the reason may come and go.
+    wait_until(lambda: looking.run(run)["reason"] == why)
+    wait_until(lambda: why in looking.get(f"/runs/{run}").text)
+    wait_until(lambda: looking.get("/api/runs").ok()["runs"][0]["reason"] == why)
     wait_until(lambda: looking.run(run)["state"] != "PENDING")
     shown = looking.run(run)
-    assert (shown["state"], shown["reason"]) == ("FAILED", "no client has taken it within 2 s")
+    assert (shown["state"], shown["reason"]) == ("FAILED", "no client has taken it within 3 s")
 
 
 def test_the_reason_goes_when_a_client_comes_and_comes_when_it_goes(

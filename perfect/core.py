@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from perfect import attempts
 from perfect.attempts import first_argument
-from perfect.definitions import LONGEST_NAME, get_registry
+from perfect.definitions import check_configuration, check_parameters, get_registry
 from perfect.driving import drive
-from perfect.errors import ConfigurationError
 from perfect.failures import state_after
 from perfect.graph import parameter, triggers
 from perfect.graph.arguments import accepts
@@ -157,8 +156,8 @@ class Flow(Blueprint):
             CycleError: its tasks wait for each other.
         """
         self.validate()
-        given = given_parameters(self.graph, {**_checked(parameters), **values})
-        _check_configuration(configuration)
+        given = given_parameters(self.graph, {**check_parameters(parameters), **values})
+        check_configuration(configuration)
         chosen = checked_executor(executor) or self.executor
         definition = self._definition(chosen, _wanted(self, return_tasks))
         state: State = execute(definition, configuration, (), given, serve=False)
@@ -250,7 +249,7 @@ class FlowRunner:
         graph_run = GraphRun(
             flow.graph,
             executor=checked_executor(executor) or flow.executor,
-            parameters=given_parameters(flow.graph, _checked(parameters)),
+            parameters=given_parameters(flow.graph, check_parameters(parameters)),
             keep=wanted,
         )
         with not_building():
@@ -313,17 +312,6 @@ def _wanted(flow: Flow, return_tasks: Iterable[Any] | None) -> list[Node] | None
     if return_tasks is None:
         return None
     return [flow.graph.node_of(one) for one in each(return_tasks)]
-
-
-def _checked(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if parameters is not None and not isinstance(parameters, Mapping):
-        raise ConfigurationError("parameters", parameters, "is not a mapping of names to values")
-    return parameters or {}
-
-
-def _check_configuration(configuration: str) -> None:
-    if not isinstance(configuration, str) or len(configuration) > LONGEST_NAME:
-        raise ConfigurationError("configuration", configuration, "is not a text of 200 characters")
 
 
 def __getattr__(name: str) -> Any:

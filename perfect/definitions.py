@@ -196,3 +196,17 @@ def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
                 f"tags[{name!r}]", value, f"is longer than {LONGEST_NAME} characters"
             )
     return {name: clean(str(value)) for name, value in tags.items()}
+
+
+def check_configuration(configuration: str) -> str:
+    """A configuration's name: any text of at most 200 characters."""
+    if not isinstance(configuration, str) or len(configuration) > LONGEST_NAME:
+        raise ConfigurationError("configuration", configuration, "is not a text of 200 characters")
+    return configuration
+
+
+def check_parameters(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A run's parameters by name; None is none."""
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ConfigurationError("parameters", parameters, "is not a mapping of names to values")
+    return parameters or {}

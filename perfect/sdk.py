@@ -20,11 +20,12 @@ from perfect.states import TaskState
 from perfect.definitions import (
     ASYNC_GENERATOR,
     GENERATOR,
-    LONGEST_NAME,
     TaskDefinition,
     TaskResult,
     WorkflowRegistry,
+    check_configuration,
     check_name,
+    check_parameters,
     check_tags,
     check_text,
     code_kind,
@@ -214,13 +215,11 @@ def run(
         definition = flow.definition
     else:
         raise ConfigurationError("flow", flow, "is neither a flow nor the name of one")
-    if not isinstance(configuration, str) or len(configuration) > LONGEST_NAME:
-        raise ConfigurationError("configuration", configuration, "is not a text of 200 characters")
-    if parameters is not None and not isinstance(parameters, Mapping):
-        raise ConfigurationError("parameters", parameters, "is not a mapping of names to values")
+    check_configuration(configuration)
+    given = dict(check_parameters(parameters))
     from perfect.running import execute
 
-    return execute(definition, configuration, (), dict(parameters or {}))
+    return execute(definition, configuration, (), given)
 
 
 def configure(

@@ -185,13 +185,15 @@ def _make(processes: bool, n_workers: int | None, threads: int | None, leave: Ex
     if processes:
         folder = tempfile.mkdtemp(prefix="perfect-dask-")
         leave.callback(shutil.rmtree, folder, ignore_errors=True)
-        options.update(local_directory=folder, preload=[dask_worker.__name__])
+        options.update(local_directory=folder, preload=[dask_worker.__name__], protocol="tcp://")
     else:
+        # No sockets between threads: tornado leaves one open now and then when two clusters close at once.
+        # The worker's HTTP server would be open to all hosts were it not given an address.
+        options.update(protocol="inproc://", worker_dashboard_address="127.0.0.1:0")
         options["memory_limit"] = 0  # what else is in this process would count, too
     try:
         cluster = distributed.LocalCluster(
             threads_per_worker=threads or os.cpu_count(),
-            protocol="tcp://",  # and so on loopback only; without it a port is open to all
             dashboard_address="127.0.0.1:0",
             scheduler_kwargs={"dashboard": False, "allowed_failures": remote.MOST_LOST - 1},
             silence_logs=logging.CRITICAL,

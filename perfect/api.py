@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from perfect import __version__
 from perfect.errors import BackendError, BackendRefused
 from perfect.jsonable import snapshot
 from perfect.records import new_id
@@ -102,7 +103,7 @@ class PerfectAPIClient:
             "Accept": "application/json",
             "X-Perfect-Client": client_id,
             "X-Perfect-Session": self.session_id,
-            "User-Agent": "perfect-client",
+            "User-Agent": f"perfect-client/{__version__}",
         }
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"

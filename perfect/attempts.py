@@ -27,6 +27,7 @@ from perfect.outcomes import (
     State,
     Success,
 )
+from perfect.signals import RunCancelled
 from perfect.states import TaskState
 from perfect.tasks import NOTES, Task
 
@@ -176,6 +177,8 @@ def _sentence(error: BaseException) -> str:
 
 def state_of(task: Task[..., Any], error: BaseException) -> State:
     """The state after anything raised: Cancelled if the call was interrupted from outside."""
+    if isinstance(error, RunCancelled):
+        return Cancelled(str(error), error)
     if state_after(error) is TaskState.CANCELLED:
         return Cancelled(_sentence(error), error)
     return failed(task, error)

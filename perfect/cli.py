@@ -115,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     server.add_argument(
         "--read-token",
-        default=os.environ.get("PERFECT_READ_TOKEN") or None,
         help="one that can only read (default: PERFECT_READ_TOKEN)",
     )
     server.add_argument(
@@ -224,23 +223,7 @@ def _takes_parameters(command: argparse.ArgumentParser) -> None:
 
 def _server(options: argparse.Namespace) -> int:
     serve = _import_server()
-    serve.run_server(
-        serve.ServerSettings(
-            host=options.host,
-            port=options.port,
-            db=options.db,
-            base_path=options.base_path,
-            token=options.token or _settings().api_key,
-            read_token=options.read_token,
-            allowed_hosts=tuple(options.allow_host),
-            allow_origins=tuple(options.allow_origin),
-            limits=serve.Limits.of(options.limit),
-            access_log=options.access_log,
-            **serve.webhook_settings(options.config, options.webhook),
-            retain=serve.duration("retain", options.retain) if options.retain else None,
-            retain_runs=options.retain_runs,
-        )
-    )
+    serve.run_server(serve.settings_of(options, options.token or _settings().api_key))
     return 0
 
 

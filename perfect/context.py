@@ -119,6 +119,11 @@ class Scope:
         run = self.run
         return None if run is None else run.about()
 
+    def cancellation(self) -> str | None:
+        """Why that run is to end; None while nobody wants it to."""
+        run = self.run
+        return None if run is None else run.cancelled
+
     def report_progress(self, fraction: float) -> None:
         """Take what a task says of its own progress, 0–1; where no task is, nothing happens."""
 
@@ -220,10 +225,7 @@ def find_scope() -> Scope | None:
 def cancellation() -> str | None:
     """Why the run of this thread or coroutine is to end; None while nobody wants that, or where no run is."""
     scope = find_scope()
-    if scope is None or scope.run is None:
-        return None
-    reason: str | None = scope.run.cancelled
-    return reason
+    return None if scope is None else scope.cancellation()
 
 
 def propagate(function: Callable[P, R]) -> Callable[P, R]:

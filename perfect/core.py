@@ -182,10 +182,13 @@ class Flow(Blueprint):
 
         Raises:
             CycleError, GraphError: it can't run.
+            ConfigurationError: its schedule gives what it does not take, or lacks what it needs.
         """
         self.validate()
         # Whoever triggers it gets no results; only a state handler may look at them.
-        return self.copy()._definition(self.executor, None if self.state_handlers else [])
+        definition = self.copy()._definition(self.executor, None if self.state_handlers else [])
+        definition.check_schedule()
+        return definition
 
     def _definition(self, executor: Executor | None, wanted: list[Node] | None) -> GraphDefinition:
         def run_graph(run: FlowExecutor, parameters: dict[str, Any]) -> State:

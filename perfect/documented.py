@@ -343,9 +343,11 @@ def _registration(flow: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cron_in_utc(schedule: Any) -> str | None:
-    """A schedule as such a backend knows it; None for an interval in seconds, or times of another zone."""
+    """A schedule as such a backend knows it; None for what it would run at other times, or with other values."""
     if isinstance(schedule, dict):
-        schedule = schedule.get("cron") if schedule.get("timezone") == "UTC" else None
+        known = schedule.get("timezone") == "UTC" and "parameters" not in schedule
+        known = known and "configuration" not in schedule
+        schedule = schedule.get("cron") if known else None
     return schedule if isinstance(schedule, str) and len(schedule.split()) == 5 else None
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from perfect.definitions import COROUTINE, TaskDefinition, _Facts, code_kind
+from perfect.errors import ConfigurationError
+from perfect.redaction import MASK, hides
 from perfect.schedules import CronSchedule
 from perfect.tasks import Task
 
@@ -78,6 +80,36 @@ class FlowDefinition(_Facts):
         """
         return self._takes.arguments(given)
 
+    def check_schedule(self) -> None:
+        """See whether the flow can be called with what its schedule gives.
+
+        Raises:
+            ConfigurationError: a parameter is unknown, missing, wrong or a secret; it names it.
+        """
+        if self.schedule is None:
+            return
+        given = self.schedule.parameters
+        for name in given:
+            if hides(name):
+                raise ConfigurationError(
+                    f"schedule.parameters[{name!r}]",
+                    MASK,
+                    "is the name of a secret, and everyone sees a schedule; let the flow read it elsewhere",
+                )
+        try:
+            self._check_given(given)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"schedule.{error.argument}", error.value, error.reason
+            ) from None
+
+    def _check_given(self, given: Mapping[str, Any]) -> None:
+        if given or _may_need_arguments(self.func):
+            from perfect.parameters import Parameters
+
+            # of its own: where the function is decorated, names in its annotations may not be there yet
+            Parameters(self.func).arguments(given)
+
     def to_dict(self) -> dict[str, Any]:
         """The registration body (PROTOCOL part 1)."""
         return {
@@ -88,6 +120,14 @@ class FlowDefinition(_Facts):
             "schedule": None if self.schedule is None else self.schedule.to_wire(),
             "parameters": self.parameters_schema(),
         }
+
+
+def _may_need_arguments(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None or hasattr(function, "__wrapped__"):
+        return True
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or ())]
+    return bool(code.co_argcount + code.co_kwonlyargcount > len(defaults))
 
 
 def tasks_of(function: Callable[..., Any]) -> list[Task[..., Any]]:

@@ -7,6 +7,7 @@ with ``*`` a day must fit both, else one of them. Nothing here computes fire tim
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from perfect.errors import ConfigurationError, ScheduleError
@@ -29,8 +30,15 @@ _FIELDS = (
 
 CATCHUP = ("skip", "latest", "all")
 OVERLAP = ("allow", "skip")
+CONFIGURATION = "development"
+ONE_SCHEDULE = (
+    "and several times in one expression, like '0 6,18 * * *'; for others make another flow"
+)
 LONGEST_INTERVAL = 366 * 86400  # s
+LONGEST_CONFIGURATION = 200  # characters
 _LONGEST_ZONE = 64
+_DEEPEST = 32  # levels of a parameter's value
+_WORDS = 2**63  # whole numbers of JSON that every backend keeps are below it
 # in the time zone database of some machines, and no zone that another machine knows by that name
 _NO_ZONES = ("localtime", "posix", "posixrules", "right", "Factory")
 
@@ -157,6 +165,61 @@ def _one_of(argument: str, value: object, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_configuration(name: object) -> str:
+    """The name of a configuration.
+
+    Raises:
+        ConfigurationError: it is no text of at most 200 characters.
+    """
+    if not isinstance(name, str) or len(name) > LONGEST_CONFIGURATION:
+        raise ConfigurationError(
+            "configuration", name, f"is not a text of at most {LONGEST_CONFIGURATION} characters"
+        )
+    return name
+
+
+def check_parameters(given: object) -> dict[str, Any]:
+    """The values of a run's parameters by name, copied; None is none.
+
+    Raises:
+        ConfigurationError: one is no JSON value; it names it.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError("parameters", given, "is not a mapping of names to values")
+    copied: dict[str, Any] = _copy("parameters", dict(given), 0)
+    return copied
+
+
+def _copy(place: str, value: Any, level: int) -> Any:
+    if level > _DEEPEST:
+        raise ConfigurationError(place, value, f"is nested deeper than {_DEEPEST} levels")
+    if value is None or value is True or value is False:
+        return value
+    kind = type(value)
+    if kind is str and _is_unicode(value):
+        return value
+    if kind is int and -_WORDS <= value < _WORDS:
+        return value
+    if kind is float and abs(value) < float("inf"):  # which is not true of nan either
+        return value
+    if kind is list or kind is tuple:
+        return [_copy(f"{place}[{i}]", part, level + 1) for i, part in enumerate(value)]
+    if kind is dict:
+        for name in value:
+            if type(name) is not str or not _is_unicode(name):
+                raise ConfigurationError(place, name, "is not a name: it is not text")
+        return {name: _copy(f"{place}[{name!r}]", part, level + 1) for name, part in value.items()}
+    raise ConfigurationError(
+        place, value, "is not a JSON value: text, a number, true, false, none, a list or a dict"
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 class CronSchedule:
     """Run at the times of a cron expression, for example ``CronSchedule("0 9 * * MON")``.
 
@@ -166,34 +229,51 @@ class CronSchedule:
         catchup: what becomes of times at which no backend was running: "skip" leaves them out, "latest" runs
             the last of them, "all" runs each.
         overlap: "skip" leaves a time out while a run of this schedule is still waiting or running; "allow" does not.
+        configuration: of its runs: "development", "debug", "release" or free text.
+        parameters: of its runs: the flow's arguments by name, as JSON values (a date as "2026-01-31"). Everyone
+            who sees the schedule sees them, so no secrets.
 
     Raises:
         ScheduleError: the expression is wrong; it says which field and why.
         ConfigurationError: another argument is; it says which and why.
     """
 
-    __slots__ = ("expression", "timezone", "catchup", "overlap")
+    __slots__ = ("expression", "timezone", "catchup", "overlap", "configuration", "parameters")
 
     def __init__(
-        self, expression: str, timezone: str = "UTC", catchup: str = "skip", overlap: str = "allow"
+        self,
+        expression: str,
+        timezone: str = "UTC",
+        catchup: str = "skip",
+        overlap: str = "allow",
+        *,
+        configuration: str = CONFIGURATION,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.expression = check_cron(expression)
         self.timezone = check_zone(timezone)
         self.catchup = _one_of("catchup", catchup, CATCHUP)
         self.overlap = _one_of("overlap", overlap, OVERLAP)
+        self.configuration = check_configuration(configuration)
+        self.parameters = check_parameters(parameters)
 
     def to_wire(self) -> str | dict[str, Any]:
         """What a registration says of it: the expression alone, which every backend knows, where that is all."""
         options = {"timezone": self.timezone, "catchup": self.catchup, "overlap": self.overlap}
-        if tuple(options.values()) == ("UTC", "skip", "allow"):
+        given: dict[str, Any] = {}
+        if self.configuration != CONFIGURATION:
+            given["configuration"] = self.configuration
+        if self.parameters:
+            given["parameters"] = self.parameters
+        if tuple(options.values()) == ("UTC", "skip", "allow") and not given:
             return self.expression
-        return {**self._when(), **options}
+        return {**self._when(), **options, **given}
 
     def _when(self) -> dict[str, Any]:
         return {"cron": self.expression}
 
     def _facts(self) -> tuple[str, ...]:
-        return (self.expression, self.timezone, self.catchup, self.overlap)
+        return (self.expression, self.timezone, self.catchup, self.overlap, self.configuration)
 
     def __str__(self) -> str:
         return self.expression
@@ -201,15 +281,23 @@ class CronSchedule:
     def __repr__(self) -> str:
         more = [
             f", {name}={value!r}"
-            for name, value, usual in zip(
-                ("timezone", "catchup", "overlap"), self._facts()[1:], ("UTC", "skip", "allow")
+            for name, value, usual in (
+                ("timezone", self.timezone, "UTC"),
+                ("catchup", self.catchup, "skip"),
+                ("overlap", self.overlap, "allow"),
+                ("configuration", self.configuration, CONFIGURATION),
+                ("parameters", self.parameters, {}),
             )
             if value != usual
         ]
         return f"{type(self).__name__}({self.expression!r}{''.join(more)})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._facts() == self._facts()
+        return (
+            type(other) is type(self)
+            and other._facts() == self._facts()
+            and other.parameters == self.parameters
+        )
 
     def __hash__(self) -> int:
         return hash(self._facts())
@@ -223,7 +311,7 @@ class IntervalSchedule(CronSchedule):
 
     Args:
         expression: a cron expression, or seconds, or a timedelta; whole seconds, from 1 s to 366 days.
-        timezone, catchup, overlap: as of `CronSchedule`.
+        timezone, catchup, overlap, configuration, parameters: as of `CronSchedule`.
 
     Attributes:
         seconds: the interval in s, or None when it was given as a cron expression.
@@ -241,18 +329,39 @@ class IntervalSchedule(CronSchedule):
         timezone: str = "UTC",
         catchup: str = "skip",
         overlap: str = "allow",
+        *,
+        configuration: str = CONFIGURATION,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__(
+            expression if isinstance(expression, str) else "* * * * *",
+            *(timezone, catchup, overlap),
+            configuration=configuration,
+            parameters=parameters,
+        )
         self.seconds: int | None = None
         if isinstance(expression, str):
-            super().__init__(expression, timezone, catchup, overlap)
             return
         total_seconds = getattr(expression, "total_seconds", None)  # a timedelta's
         try:
             self.seconds = check_interval(total_seconds() if total_seconds else expression)
         except ScheduleError as error:
             raise ScheduleError(expression, error.field, error.reason) from None
-        super().__init__("* * * * *", timezone, catchup, overlap)
         self.expression = f"every {self.seconds} s"
 
     def _when(self) -> dict[str, Any]:
         return super()._when() if self.seconds is None else {"every_seconds": self.seconds}
+
+
+def check_schedule(schedule: object) -> CronSchedule | None:
+    """The schedule of a flow, or None.
+
+    Raises:
+        ConfigurationError: it is neither, or there are several.
+    """
+    if schedule is None or isinstance(schedule, CronSchedule):
+        return schedule
+    reason = "is neither a CronSchedule nor an IntervalSchedule"
+    if isinstance(schedule, (list, tuple, set, frozenset)):
+        reason = f"a flow has one schedule, {ONE_SCHEDULE}"
+    raise ConfigurationError("schedule", schedule, reason)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from perfect.about import RunInfo
 from perfect.context import cancellation, find_scope, propagate
 from perfect.errors import ConfigurationError, NotFound
-from perfect.schedules import CronSchedule, IntervalSchedule
+from perfect.schedules import CronSchedule, IntervalSchedule, check_schedule
 from perfect.states import TaskState
 from perfect.definitions import (
     ASYNC_GENERATOR,
@@ -158,7 +158,7 @@ def flow(
     Args:
         name: default: the function's name.
         description: default: the first line of its docstring.
-        schedule: when the backend should trigger it.
+        schedule: when the backend should trigger it, and with what.
         tags: up to 50 names and values of up to 200 characters, for filtering.
 
     Raises:
@@ -167,10 +167,7 @@ def flow(
     given = name if name is None or isinstance(name, str) else None
     if name is not None and given is None and not callable(name):
         raise ConfigurationError("name", name, "is not text")
-    if schedule is not None and not isinstance(schedule, CronSchedule):
-        raise ConfigurationError(
-            "schedule", schedule, "is neither a CronSchedule nor an IntervalSchedule"
-        )
+    check_schedule(schedule)
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
         if isinstance(function, (Task, Flow)) or not callable(function):
@@ -184,6 +181,7 @@ def flow(
             tags=check_tags(tags),
             schedule=schedule,
         )
+        definition.check_schedule()
         get_registry().register_flow(definition)
         return Flow(function, definition)
 

@@ -1,7 +1,7 @@
 """Attempts made in another process: what is done there.
 
 Tasks that the task calls are plain calls; what it prints, logs and says of its progress is sent home
-while it works.
+while it works, and it can ask whether its run is cancelled.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ BURST = (
 WINDOW = 0.05  # s
 
 Send = Callable[[list[Said]], None]
+CANCELLED = "the run was cancelled"  # why, as far as it is known here
+
+
+def _goes_on() -> bool:
+    return False
 
 
 class RemoteScope(Scope):
@@ -41,6 +46,7 @@ class RemoteScope(Scope):
     Args:
         send: sends a few of them and raises nothing; called from any thread, by one at a time.
         about: the run that the task is part of.
+        cancelled: whether that is to end.
     """
 
     __slots__ = (
@@ -54,11 +60,18 @@ class RemoteScope(Scope):
         "_timer",
         "_over",
         "_about",
+        "_cancelled",
     )
 
-    def __init__(self, send: Send, about: RunInfo | None = None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        about: RunInfo | None = None,
+        cancelled: Callable[[], bool] = _goes_on,
+    ) -> None:
         self.caller = PLAIN
         self._about = about
+        self._cancelled = cancelled
         self.partials = {}
         self._send = send
         self._said: list[Said] = []
@@ -76,6 +89,9 @@ class RemoteScope(Scope):
 
     def about(self) -> RunInfo | None:
         return self._about
+
+    def cancellation(self) -> str | None:
+        return CANCELLED if self._cancelled() else None
 
     def report_progress(self, fraction: float) -> None:
         self._add(Said("progress", "", str(fraction), time()))
@@ -131,6 +147,7 @@ def carry_out(
     worker: str,
     begun: Callable[[], None] | None = None,
     dumps: Callable[[Any], bytes] = pickle.dumps,
+    cancelled: Callable[[], bool] = _goes_on,
 ) -> Outcome:
     """Make an attempt in this process; raises nothing.
 
@@ -138,8 +155,9 @@ def carry_out(
         send: sends home what the task says; None: nobody wants to know.
         begun: called when everything is there and the task begins.
         dumps: pickles what the task raises.
+        cancelled: whether the run is to end; asked by any thread.
     """
-    scope = None if send is None else RemoteScope(send, errand.about)
+    scope = None if send is None else RemoteScope(send, errand.about, cancelled)
     token = current.set(scope)
     result: Any = None
     error: BaseException | None = None

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from perfect import options
 from perfect.definitions import check_name, check_tags, check_text
-from perfect.errors import ConfigurationError, GraphError
+from perfect.errors import GraphError
 from perfect.graph.building import Building
 from perfect.graph.definition import parameters_of
 from perfect.graph.drawing import drawn
@@ -17,7 +17,7 @@ from perfect.graph.node import Node, each
 from perfect.graph.parameter import Parameter
 from perfect.outcomes import State
 from perfect.graph.resuming import checked_store
-from perfect.schedules import CronSchedule
+from perfect.schedules import CronSchedule, check_schedule
 from perfect.store import StateManager
 from perfect.tasks import Task
 
@@ -57,11 +57,7 @@ class Blueprint:
 
     @schedule.setter
     def schedule(self, schedule: CronSchedule | None) -> None:
-        if schedule is not None and not isinstance(schedule, CronSchedule):
-            raise ConfigurationError(
-                "schedule", schedule, "is neither a CronSchedule nor an IntervalSchedule"
-            )
-        self._schedule = schedule
+        self._schedule = check_schedule(schedule)
 
     def __enter__(self) -> Self:
         Building(self, self.graph)

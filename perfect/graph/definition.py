@@ -61,6 +61,9 @@ class GraphDefinition(FlowDefinition):
         """The values as they are: a graph's parameters have no types. The run checks their names."""
         return (), dict(given)
 
+    def _check_given(self, given: Mapping[str, Any]) -> None:
+        given_parameters(self.graph, given)
+
     def to_dict(self) -> dict[str, Any]:
         body = super().to_dict()
         if self.resumes:

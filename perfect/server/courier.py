@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from perfect.server.engine import alerts
 from perfect.server.engine.backend import Backend
+from perfect.server.engine.outage import Outage
 from perfect.server.outbound import Sender, Undelivered
 from perfect.server.store import Overloaded, StoreFailed
 from perfect.server.webhooks import Webhook
@@ -54,12 +55,14 @@ class Courier:
                 await self._backend.write(alerts.missed, key, "the backend was stopped", 0.0)
 
     async def _run(self) -> None:
+        outage = Outage(_log, "notifications")
         while True:
             try:
                 await self._look()
                 await self._take()
+                outage.is_over()
             except (Overloaded, StoreFailed) as error:
-                _log.warning("notifications are put off: %s", error)
+                outage.goes_on(error)
             except Exception:
                 _log.exception("the look after notifications failed")
             await asyncio.sleep(self._settings.sweep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import signal
 import socket
@@ -210,43 +211,71 @@ def webhook_settings(config: str | None, urls: Sequence[str]) -> dict[str, Any]:
     return {"public_url": public_url, "webhooks": hooks}
 
 
+def settings_of(options: argparse.Namespace, token: str | None) -> ServerSettings:
+    """The settings that a command line makes.
+
+    Args:
+        options: those of ``perfect server``.
+        token: what everyone must show; None for nothing.
+
+    Raises:
+        ConfigurationError: something in them is wrong.
+    """
+    return ServerSettings(
+        host=options.host,
+        port=options.port,
+        db=options.db,
+        base_path=options.base_path,
+        token=token,
+        read_token=options.read_token or os.environ.get("PERFECT_READ_TOKEN") or None,
+        allowed_hosts=tuple(options.allow_host),
+        allow_origins=tuple(options.allow_origin),
+        limits=Limits.of(options.limit),
+        access_log=options.access_log,
+        retain=duration("retain", options.retain) if options.retain else None,
+        retain_runs=options.retain_runs,
+        **webhook_settings(options.config, options.webhook),
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m perfect.server``; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        token = options.token or os.environ.get("PERFECT_API_KEY") or None
+        run_server(settings_of(options, token))
+    except PerfectError as error:
+        print(f"perfect server: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m perfect.server", description="perfect's backend"
+        prog="python -m perfect.server",
+        description="perfect's backend; the same as `perfect server`, which says more on each option",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000, help="0 takes a free one")
     parser.add_argument("--db", metavar="PATH_OR_URL", help="default: PERFECT_HOME/perfect.db")
     parser.add_argument("--base-path", default="", help="path below which all is served, like /x")
+    parser.add_argument("--token", help="what everyone must show; default: PERFECT_API_KEY")
+    parser.add_argument("--read-token", help="one that can only read; default: PERFECT_READ_TOKEN")
+    for name, metavar, summary in (
+        ("--allow-host", "NAME", "a further host name under which it is reached"),
+        ("--allow-origin", "ORIGIN", "pages of this origin may send requests"),
+        ("--limit", "NAME=VALUE", "change a limit; a wrong one lists them"),
+        ("--webhook", "URL", "who is told of failed runs"),
+    ):
+        parser.add_argument(name, metavar=metavar, action="append", default=[], help=summary)
+    parser.add_argument("--config", metavar="TOML", help="default: PERFECT_HOME/server.toml")
+    parser.add_argument(
+        "--access-log", action="store_true", help="JSON lines of requests on stdout"
+    )
     parser.add_argument(
         "--retain", metavar="AGE", help="remove runs this long after their end: 30d"
     )
     parser.add_argument(
         "--retain-runs", type=int, metavar="N", help="keep each flow's newest N runs"
     )
-    parser.add_argument(
-        "--access-log", action="store_true", help="JSON lines of requests on stdout"
-    )
-    parser.add_argument(
-        "--webhook", metavar="URL", action="append", default=[], help="who is told of failed runs"
-    )
-    parser.add_argument("--config", metavar="TOML", help="default: PERFECT_HOME/server.toml")
-    options = parser.parse_args(argv)
-    try:
-        run_server(
-            ServerSettings(
-                host=options.host,
-                port=options.port,
-                db=options.db,
-                base_path=options.base_path,
-                retain=duration("retain", options.retain) if options.retain else None,
-                retain_runs=options.retain_runs,
-                access_log=options.access_log,
-                **webhook_settings(options.config, options.webhook),
-            )
-        )
-    except PerfectError as error:
-        print(f"perfect server: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return parser

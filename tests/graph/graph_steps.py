@@ -254,6 +254,24 @@ def waits_for(gate: str, told: str) -> int:
     return os.getpid()
 
 
+@task
+def until_cancelled(told: str) -> str:
+    """Writes its process id into a file and goes on until its run is cancelled."""
+    print("cancelled:", perfect.cancelled())
+    Path(told + ".part").write_text(str(os.getpid()))
+    os.rename(told + ".part", told)
+    while not perfect.cancelled():
+        time.sleep(0.01)
+    print("cancelled:", perfect.cancelled())
+    return "ended by itself"
+
+
+@task
+def dies_when_cancelled(told: str) -> None:
+    until_cancelled(told)
+    os._exit(3)
+
+
 class Bomb:
     """Can be pickled, but not be read again."""
 

@@ -81,7 +81,7 @@ def parameterised(name: str, **options: Any) -> Flow:
 
 
 def test_it_stands_in_the_backend_with_graph_and_parameters(served: BackendProcess) -> None:
-    flow = parameterised("shown", schedule=CronSchedule("5 4 * * *"), tags={"team": "a"})
+    flow = parameterised("shown", schedule=CronSchedule("5 4 * * *", parameters={"x": 1}), tags={"team": "a"})
 
     assert flow.register() is True
 
@@ -90,7 +90,8 @@ def test_it_stands_in_the_backend_with_graph_and_parameters(served: BackendProce
     assert told["edges"] == [[0, 1]]
     assert told["parameters"]["required"] == ["x"]
     assert told["parameters"]["properties"] == {"x": {}, "y": {"default": 1}}
-    assert told["schedule"] == "5 4 * * *"
+    assert told["schedule"]["cron"] == "5 4 * * *"
+    assert told["schedule"]["parameters"] == {"x": 1}
     assert told["tags"] == {"team": "a"}
     assert served.get("/api/runs")["runs"] == []
 

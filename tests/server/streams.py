@@ -17,11 +17,16 @@ class Reader:
     """One open stream; the status and headers of its answer are known at once."""
 
     def __init__(
-        self, port: int, run: str | None = None, last: str | None = None, timeout: float = 20
+        self,
+        port: int,
+        run: str | None = None,
+        last: str | None = None,
+        timeout: float = 20,
+        more: dict[str, str] | None = None,
     ) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         query = "" if run is None else f"?run={run}"
-        headers = {} if last is None else {"Last-Event-ID": last}
+        headers = (more or {}) | ({} if last is None else {"Last-Event-ID": last})
         self.connection.request("GET", f"/api/stream{query}", headers=headers)
         self.response = self.connection.getresponse()
         self.last = last

@@ -22,7 +22,7 @@ from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.refusals import Invalid, Unknown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.settings import Limits
-from perfect.server.store import Transaction, audit, open_database, runs
+from perfect.server.store import Transaction, audit, lists, open_database, runs
 from perfect.server.store import schedules as store
 from perfect.server.store.records import Actor, ScheduleRecord
 from perfect.server.store.tables import flow as flow_table
@@ -167,7 +167,7 @@ def test_a_fired_slot_is_a_queued_run_that_waits_for_a_client(engine: Engine) ->
     flow_id = engine.register("0 * * * *")
     engine.pass_time(START + HOUR)
     with engine.reading() as connection:
-        (run,) = runs.page(connection, runs.Filter(), None, 10)
+        (run,) = lists.page(connection, lists.Filter(), None, 10)
     assert (run.flow_id, run.trigger, run.state) == (flow_id, "schedule", "PENDING")
     assert (
         run.created == START + HOUR and run.session is None and run.configuration == "development"
@@ -407,7 +407,7 @@ def test_a_removed_flow_takes_its_schedule_along_and_a_removed_run_leaves_its_sl
     engine.register("0 * * * *")
     engine.pass_time(START + HOUR)
     with engine.connection.begin():
-        (run,) = runs.page(engine.connection, runs.Filter(), None, 10)
+        (run,) = lists.page(engine.connection, lists.Filter(), None, 10)
         runs.delete(engine.connection, run.key)
     assert engine.slots() == [(HOUR, False, None)]
     engine.fire()
@@ -502,7 +502,7 @@ def test_a_flow_that_needs_values_is_a_slot_left_out(engine: Engine) -> None:
     schema = {"type": "object", "properties": {"day": {}, "n": {}}, "required": ["day"]}
     engine.register("0 * * * *", parameters=schema)
     engine.pass_time(START + HOUR)
-    assert engine.slots() == [(HOUR, False, f"{schedules.NEEDS_VALUES}: day")]
+    assert engine.slots() == [(HOUR, False, f"{schedules.UNFIT}parameters.day: is required and not given")]
     engine.register("0 * * * *", parameters={**schema, "required": []})
     engine.pass_time(START + 2 * HOUR)
     assert engine.runs() == 1
@@ -579,7 +579,7 @@ def test_a_registered_schedule(registered: Any, kept: Any) -> None:
     ("registered", "said"),
     [
         (5, "schedule=5: expression: is not text"),
-        ([], "is not text"),
+        ([], "schedule=[]: a flow has one schedule"),
         ("61 * * * *", "minute: 61 is outside 0-59"),
         ("every 0 s", "interval"),
         ("every 1.5 s", "has 3 fields"),
@@ -615,7 +615,9 @@ class _Loop:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.failing = False
-        self.loop = firing.Firing(engine.clock, engine.reading, self._write, GRACE / 1000)
+        self.loop = firing.Firing(
+            *(engine.clock, engine.reading, self._write, GRACE / 1000, Limits())
+        )
 
     async def _write(self, job: Callable[..., Any], *args: Any) -> None:
         if self.failing:

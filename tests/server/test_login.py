@@ -8,12 +8,17 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import select
 
 from perfect.errors import ConfigurationError
 from perfect.server import ServerSettings
+from perfect.server.engine import access
 from perfect.server.engine.throttle import Throttle
+from perfect.server.store.records import Actor
+from perfect.server.store.tables import login
 from tests.server.conftest import Running
 from tests.server.peers import Answer, Peer, wait_until
+from tests.server.streams import Reader
 
 FULL, READ = "the-full-token", "the-read-token"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -92,6 +97,62 @@ def test_a_session_ends_by_logging_out(guarded: Running) -> None:
         "address": "127.0.0.1",
         "session": session,
     }
+
+
+def test_logging_out_ends_the_streams_of_that_session_only(guarded: Running) -> None:
+    first, second = (cookie_of(log_in(guarded.peer(), FULL)) for _ in range(2))
+    streams = [Reader(guarded.port, more=headers) for headers in (first, first, second, BEARER)]
+    for stream in streams:
+        stream.until("ready")
+    guarded.peer().post("/logout", headers=first)
+    assert streams[0].next() is None and streams[1].next() is None
+    guarded.peer("c").post("/api/flows", {"name": "f"}, headers=BEARER).ok()
+    for stream in streams[2:]:
+        stream.until("flow")
+    for stream in streams:
+        stream.close()
+
+
+@pytest.mark.parametrize("setting", ["login_age", "login_idle"])
+def test_streams_end_with_their_session(launch: Callable[..., Running], setting: str) -> None:
+    backend = launch(token=FULL, **{setting: 0.5})
+    cookie = cookie_of(log_in(backend.peer(), FULL))
+    stream = Reader(backend.port, more=cookie)
+    kinds = []
+    while event := stream.next():
+        kinds.append(event.kind)
+    assert kinds == ["ready"]
+    stream.close()
+
+
+def test_streams_end_when_the_session_is_ended_in_the_database(guarded: Running) -> None:
+    """As another backend on the same database does."""
+    cookie = cookie_of(log_in(guarded.peer(), FULL))
+    stream = Reader(guarded.port, more=cookie)
+    stream.until("ready")
+    engine = guarded.server.backend
+    marks = engine.doors.marks(cookie["Cookie"].partition("=")[2])
+    engine.write_soon(access.leave, list(marks), Actor(access.FULL, ""))
+    assert stream.next() is None
+    stream.close()
+
+
+def test_an_open_stream_is_a_use_of_its_session(
+    launch: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfect.server.engine.access.TOUCH", 100)
+    backend = launch(token=FULL, login_idle=1.0)
+    cookie = cookie_of(log_in(backend.peer(), FULL))
+    stream = Reader(backend.port, more=cookie)
+    stream.until("ready")
+
+    def used_after() -> int:
+        with backend.server.backend.read() as connection:
+            return int(connection.execute(select(login.c.used - login.c.created)).scalar_one())
+
+    wait_until(lambda: used_after() > 1_500)
+    backend.peer().get("/api/engine/runs", headers=cookie).ok()
+    stream.close()
 
 
 def test_a_reading_session_only_reads(guarded: Running) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from perfect.server.engine.stream import Hub, Topic
+from perfect.server.routes import stream as stream_routes
 from perfect.server.settings import Limits
 from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started, wait_until
@@ -252,6 +253,18 @@ def test_nothing_is_noted_while_nobody_watches(
     # and what was missed since can't be resumed
     peer.ingest(_log(run_id, "missed"))
     watch(backend, run_id, stream.last).until("reset")
+
+
+def test_a_stream_on_which_nothing_happens_shows_that_it_is_there(
+    launch: Callable[..., Running], watch: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stream_routes.KEEP_ALIVE == 15
+    monkeypatch.setattr(stream_routes, "KEEP_ALIVE", 0.05)
+    stream = watch(launch())
+    stream.until("ready")
+    # a comment, which a browser makes nothing of
+    for _ in range(3):
+        assert [stream.response.readline() for _ in range(2)] == [b": still here\n", b"\n"]
 
 
 def test_clients_come_and_go(

@@ -13,6 +13,8 @@ from perfect.records import FlowRun, TaskRun
 from perfect.states import TaskState
 from perfect.tasks import Task
 
+GRACE = 3.0  # s that tasks elsewhere have to end by themselves when their run is cancelled
+
 
 class Tracker(Protocol):
     """Who is told of task runs.
@@ -168,9 +170,10 @@ class Pool(ABC):
         return ()
 
     def interrupt(self, reason: str) -> Iterable[Work]:
-        """The run is cancelled: end what is under way, where it can be ended, with a RunCancelled; give that back.
+        """The run is cancelled: let what is under way know, and give back what has been ended with a RunCancelled.
 
-        The rest is waited for as ever.
+        The rest is waited for as ever; what does not end by itself within `GRACE` is ended, or given up, where
+        that can be done.
         """
         return ()
 

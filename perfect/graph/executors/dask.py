@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import json
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -31,7 +32,7 @@ from typing import Any
 from perfect.errors import ConfigurationError, MissingExtra, NotSendable, WorkerLost
 from perfect.graph import remote
 from perfect.graph.executors import dask_worker
-from perfect.graph.executors.base import Executor, Pool, Work
+from perfect.graph.executors.base import GRACE, Executor, Pool, Work
 from perfect.graph.remote import Said
 from perfect.records import new_id
 from perfect.signals import RunCancelled
@@ -47,6 +48,7 @@ LARGE = 1_000_000  # bytes: above, Dask would advise against sending it with the
 # What the cluster evaluates. Were it given the function itself, a worker without perfect could not read the
 # message, and would end; and so would the next one.
 CALL = f"__import__('importlib').import_module({dask_worker.__name__!r}).carry_out(*given)"
+CANCEL = f"__import__('importlib').import_module({dask_worker.__name__!r}).cancel(*given)"
 CALL_HERE = f"__import__('importlib').import_module({__name__!r}).make_here(*given)"
 UNGUARDED = (
     "a worker process imports the script that starts it, and must not run its flows again: put what runs "
@@ -58,7 +60,9 @@ class DaskExecutor(Executor):
     """Runs tasks on a Dask cluster.
 
     A worker that is killed costs the attempts it was at: they are made again elsewhere, each shown as a further attempt.
-    At its `timeout` an attempt fails; its thread on the worker can't be stopped and is left to itself.
+    At its `timeout` an attempt fails; its thread on the worker can't be stopped and is left to itself. When the run is
+    cancelled, `perfect.cancelled` is True there; an attempt that goes on 3 s later is left to itself, too, or is killed
+    with its worker where the cluster was made for the run.
 
     Args:
         address: of a running scheduler, as "tcp://10.0.0.1:8786". None: a cluster of processes on this
@@ -298,6 +302,8 @@ class _Cluster(Pool):
         self._calls: dict[int, _Call] = {}
         self._number = 0
         self._withdrawn: dict[int, str] = {}  # the tasks' names
+        self._cancelled = ""  # why the run is
+        self._give_up_at = math.inf  # monotonic s
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
         self.slots = _slots(client.nthreads())
         self._in_loop(self._enter()).result(ANSWER_WITHIN)
@@ -326,11 +332,16 @@ class _Cluster(Pool):
 
     def wait(self, timeout: float | None) -> Iterable[Work]:
         ended: list[Work] = []
+        patience = self._give_up_at - monotonic()
+        if timeout is not None or patience < math.inf:
+            timeout = max(0.0, min(math.inf if timeout is None else timeout, patience))
         try:
             self._hear(*self._news.get(timeout=timeout), ended)
             while True:
                 self._hear(*self._news.get_nowait(), ended)
         except Empty:
+            if monotonic() >= self._give_up_at:
+                ended += self._given_up()
             return ended
 
     def withdraw(self) -> Iterable[Work]:
@@ -344,6 +355,13 @@ class _Cluster(Pool):
         return taken
 
     def interrupt(self, reason: str) -> Iterable[Work]:
+        self._cancelled = reason
+        self._give_up_at = monotonic() + GRACE
+        self._in_loop(self._tell_workers())
+        return ()
+
+    def _given_up(self) -> list[Work]:
+        """What was not made, or did not end by itself, in a run that is cancelled."""
         ended = []
         for number, call in list(self._calls.items()):
             if call.fetching is not None:
@@ -355,7 +373,7 @@ class _Cluster(Pool):
                         call.work.task.name,
                         call.worker,
                     )
-                call.work.error = RunCancelled(reason)
+                call.work.error = RunCancelled(self._cancelled)
                 ended.append(call.work)
         return ended
 
@@ -395,7 +413,9 @@ class _Cluster(Pool):
             return
         if what == "begun":
             former, call.worker = call.worker, said
-            if former is None or remote.lost(work, f"worker {former}"):
+            if self._cancelled and former is not None:  # a worker is lost: nothing is made again
+                work.error = RunCancelled(self._cancelled)
+            elif former is None or remote.lost(work, f"worker {former}"):
                 remote.begun(work)
                 return
             call.give_up()
@@ -453,6 +473,11 @@ class _Cluster(Pool):
         except BaseException as error:
             news = ("raised", number, error)
         self._news.put(news)  # to nobody if it was given up
+
+    async def _tell_workers(self) -> None:
+        with suppress(Exception):  # whoever is not told does not end by itself
+            scope = {"given": (self._topic,)}
+            await asyncio.wait_for(self._client.run(eval, CANCEL, scope, on_error="ignore"), GRACE)
 
     async def _enter(self) -> None:
         self._client.subscribe_topic(self._topic, self._on_event)

@@ -19,6 +19,7 @@ from perfect.tasks import Task
 # bytes: such an outcome also goes home as an event. That is there before it could be fetched, and so less is
 # lost with the worker.
 SMALL = 16_384
+_cancelled: set[str] = set()  # topics of runs that are to end
 # What only the side that runs the graph uses of a task; it may hold locks and files.
 _AT_HOME = ("cache", "trigger", "state_handlers", "wires", "accepts")
 
@@ -53,7 +54,8 @@ def carry_out(topic: str, number: int, heard: bool, name: str, sent: bytes) -> b
         problem = f"task {name!r} was sent to {here}, but can't be read there: {_said(error)}"
         return _packed(away.not_carried_out(name, problem, here))
     begun = partial(tell, "begun", worker.address)
-    outcome = away.carry_out(errand, send if heard else None, here, begun, _packed)
+    cancelled = partial(_cancelled.__contains__, topic)
+    outcome = away.carry_out(errand, send if heard else None, here, begun, _packed, cancelled)
     packed = _packed_outcome(name, outcome)
     if len(packed) <= SMALL:
         tell("returned", packed)
@@ -68,6 +70,11 @@ def _packed_outcome(name: str, outcome: Outcome) -> bytes:
         problem = f"the result of task {name!r} (a {kind}) can't be sent home: {_said(error)}"
         failed = away.not_carried_out(name, problem, outcome.worker)
         return _packed(failed._replace(said=outcome.said))
+
+
+def cancel(topic: str) -> None:
+    """Let the tasks of a run that are at work here know that it is cancelled."""
+    _cancelled.add(topic)
 
 
 def forget(topic: str, dask_scheduler: Any) -> None:

@@ -25,7 +25,7 @@ from perfect import session
 from perfect.context import Detached, current
 from perfect.errors import ConfigurationError, NotSendable, TaskTimeout
 from perfect.graph import away, remote
-from perfect.graph.executors.base import Executor, Pool, Work
+from perfect.graph.executors.base import GRACE, Executor, Pool, Work
 from perfect.graph.executors.thread import checked_workers
 from perfect.signals import RunCancelled
 
@@ -44,6 +44,8 @@ class ProcessExecutor(Executor):
     A task is found in the worker by its qualified name; its arguments and its result are pickled. At its
     `timeout` its worker is killed; processes that the task has started itself are not. Where a worker dies,
     its task is computed again in another one, up to three times. Tasks that a task calls are plain calls there.
+    When the run is cancelled, `perfect.cancelled` is True there, and a worker that is still at its task 3 s later is
+    killed.
 
     Args:
         max_workers: how many processes; default: as many as this process may use cores.
@@ -178,6 +180,9 @@ class _Processes(Pool):
         self._done: list[Work] = []
         self._deadlines: dict[_Worker, float] = {}  # monotonic s
         self._selector = selectors.PollSelector()
+        # What is written there is never read: once it can be, the run is to end, for every worker.
+        self._told, self._tell = self._context.Pipe(duplex=False)
+        self._cancelled: str | None = None  # why the run is
         _watch_forks()
 
     def submit(self, work: Work) -> None:
@@ -212,18 +217,15 @@ class _Processes(Pool):
         return done
 
     def interrupt(self, reason: str) -> Iterable[Work]:
-        ended = []
+        self._cancelled = reason
+        self._tell.send_bytes(b"")
         for worker in [one for one in self._workers if one.work is not None]:
-            work = worker.work
-            assert work is not None
-            worker.process.kill()
-            _, last = self._forget(worker)
-            if last is None:
-                work.error = RunCancelled(reason)
+            assert worker.work is not None
+            if worker.work.entry is None:  # it has not begun
+                self._stop(worker)
             else:
-                remote.take_home(work, _outcome(worker, work, last))
-            ended.append(work)
-        return ended
+                self._limit(worker, GRACE)
+        return ()
 
     def close(self, *, hurried: bool) -> None:
         workers, self._workers = self._workers, set()
@@ -234,6 +236,8 @@ class _Processes(Pool):
         for worker in workers:
             worker.hang_up()
         self._selector.close()
+        self._told.close()
+        self._tell.close()
         limit = monotonic() + ENDING
         for worker in workers:
             if worker.process.pid is not None:  # else Ctrl+C came before it was there
@@ -270,7 +274,9 @@ class _Processes(Pool):
             ours, theirs = self._context.Pipe()
             try:
                 process = self._context.Process(
-                    target=_work, args=(theirs,), name=f"perfect-process-{len(self._workers)}"
+                    target=_work,
+                    args=(theirs, self._told),
+                    name=f"perfect-process-{len(self._workers)}",
                 )
                 worker = _Worker(process, ours)
                 # Noted before it is there: if Ctrl+C comes in between, that our end is closed ends it.
@@ -300,7 +306,7 @@ class _Processes(Pool):
         elif kind == BEGUN:
             remote.begun(work)
             if work.task.timeout is not None:
-                self._deadlines[worker] = monotonic() + work.task.timeout
+                self._limit(worker, work.task.timeout)
         else:
             self._deadlines.pop(worker, None)
             worker.work = None
@@ -308,13 +314,21 @@ class _Processes(Pool):
             remote.take_home(work, _outcome(worker, work, message))
             self._done.append(work)
 
+    def _limit(self, worker: _Worker, seconds: float) -> None:
+        """A worker's task is to take so long at most, from now on."""
+        due = monotonic() + seconds
+        self._deadlines[worker] = min(due, self._deadlines.get(worker, due))
+
     def _stop(self, worker: _Worker) -> None:
         """A worker's task has reached its limit."""
         work = worker.work
-        assert work is not None and work.task.timeout is not None
+        assert work is not None
         worker.process.kill()
         _, last = self._forget(worker)
-        if last is None:
+        if last is None and self._cancelled is not None:
+            work.error = RunCancelled(self._cancelled)
+        elif last is None:
+            assert work.task.timeout is not None
             work.error = TaskTimeout(work.task.name, work.task.timeout)
         else:  # it was in time, but not heard in time
             remote.take_home(work, _outcome(worker, work, last))
@@ -331,11 +345,14 @@ class _Processes(Pool):
                 f"a worker process ended with exit code {code} before it could begin; its own error stands "
                 f"above, on stderr. Most often {UNGUARDED}",
             )
-        if work is not None:
-            if remote.lost(work, f"{worker.name} ({_told(code)})"):
-                self._hand_over(work)
-            else:
-                self._done.append(work)
+        if work is None:
+            return
+        if self._cancelled is not None:
+            work.error = RunCancelled(self._cancelled)
+        elif remote.lost(work, f"{worker.name} ({_told(code)})"):
+            self._hand_over(work)
+            return
+        self._done.append(work)
 
     def _forget(self, worker: _Worker) -> tuple[int, memoryview | None]:
         """See a worker to its end: its exit code, and the outcome of its task if that was its last word."""
@@ -392,11 +409,13 @@ class _Home:
     Attributes:
         busy: whether there is a task under way.
         gone: whether the other end of the pipe is closed.
+        cancels: whether the run is to end.
     """
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, told: Connection) -> None:
         self.conn = conn
-        self.busy = self.gone = False
+        self.busy = self.gone = self.cancels = False
+        self._told = told
         self.name = away.this_process()
 
     def tell(self, kind: bytes, content: bytes = b"") -> None:
@@ -409,17 +428,25 @@ class _Home:
         self.tell(SAID, pickle.dumps(said, pickle.HIGHEST_PROTOCOL))
 
     def watch(self) -> None:
-        """Wait until home is gone; what is under way then is for nobody."""
+        """Wait until the run is cancelled, and until home is gone; what is under way then is for nobody."""
         poll = select.poll()
         poll.register(self.conn.fileno(), 0)  # hang-ups are told without being asked for
-        poll.poll()
+        told = self._told.fileno()
+        poll.register(told, select.POLLIN)
+        while self.conn.fileno() not in (heard := dict(poll.poll())):
+            self.cancels = bool(heard[told] & select.POLLIN)
+            poll.unregister(told)
         self.gone = True
         if self.busy:
             os._exit(1)
 
 
-def _work(conn: Connection) -> None:
-    """Make attempts until home hangs up."""
+def _work(conn: Connection, told: Connection) -> None:
+    """Make attempts until home hangs up.
+
+    Args:
+        told: can be read once the run is cancelled.
+    """
     # Ctrl+C is for home to decide on. A handler, because to ignore it would be inherited by what tasks start.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -428,7 +455,7 @@ def _work(conn: Connection) -> None:
     current.set(None)
     _watch_forks()
     _ends.add(conn)
-    home = _Home(conn)
+    home = _Home(conn, told)
     threading.Thread(target=home.watch, name="perfect-home", daemon=True).start()
     home.tell(READY)
     # What a task sets in context variables is gone with it.
@@ -459,6 +486,7 @@ def _serve(home: _Home) -> bool:
         home.say if tell & TELL_SAID else None,
         home.name,
         (lambda: home.tell(BEGUN)) if tell & TELL_BEGUN else None,
+        cancelled=lambda: home.cancels,
     )
     for stream in (sys.stdout, sys.stderr):  # what it printed is seen before what comes of it
         try:

@@ -11,6 +11,8 @@ import hmac
 import secrets
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.context import Context
 from perfect.server.engine.throttle import Throttle
@@ -63,6 +65,12 @@ class Doors:
     def valid(self, created: int, used: int, now: int) -> bool:
         """Whether a session is neither too old nor too long unused; all in ms since the epoch."""
         return now < created + self._age and now < used + self._idle
+
+    def over(self, connection: Connection, marks: set[str], now: int) -> tuple[set[str], set[str]]:
+        """Which of these sessions are over, and which have not been noted as in use for a while."""
+        times = logins.times(connection, marks)
+        lasting = {mark for mark in times if self.valid(*times[mark], now)}
+        return marks - lasting, {mark for mark in lasting if now - times[mark][1] > TOUCH}
 
     def enter(self, tx: Transaction, context: Context, kind: str, peer: str) -> str:
         """Open a session; returns its secret."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from perfect.server.engine.clock import iso
 from perfect.server.engine.context import Context
 from perfect.server.engine.statistics import Durations
-from perfect.server.store import Transaction, notifications, runs, statistics
+from perfect.server.store import Transaction, lists, notifications, statistics
 from perfect.server.store.records import RunRecord
 from perfect.server.webhooks import Webhook
 from perfect.states import TaskState
@@ -51,7 +51,7 @@ def overrunning(
     hooks = [hook for hook in hooks if "overrun" in hook.events]
     if not hooks:
         return []
-    running = runs.page(connection, runs.Filter(states=[TaskState.RUNNING.value]), None, _MOST)
+    running = lists.page(connection, lists.Filter(states=[TaskState.RUNNING.value]), None, _MOST)
     flow_ids = {run.flow_id for run in running if run.flow_id is not None}
     unusual = {
         row.flow_id: Durations(row.samples, row.mean, row.m2, row.runs).unusual

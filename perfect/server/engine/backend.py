@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from perfect.server.engine import endings
-from perfect.server.engine.access import Attempts, Doors
+from perfect.server.engine.access import Attempts, Doors, touch
 from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock, SystemClock
 from perfect.server.engine.context import Context
@@ -20,6 +20,7 @@ from perfect.server.engine.dispatch import WaitingRoom
 from perfect.server.engine.firing import Firing
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.news import Newsroom
+from perfect.server.engine.outage import Outage
 from perfect.server.engine.places import Places
 from perfect.server.engine.retention import Retention
 from perfect.server.engine.sharing import Sharing
@@ -80,11 +81,12 @@ class Backend:
             learn=self._learn,
             interrupt=self._interrupt,
             present=self.desk.presence,
+            hand=self.desk.hand,
             reschedule=self._reschedule,
             hooks=settings.webhooks,
             public_url=settings.public_url.rstrip("/") or settings.base_path,
         )
-        self.firing = Firing(self.clock, self.read, self.write, settings.schedule_grace)
+        self.firing = Firing(self.clock, self.read, self.write, settings.schedule_grace, limits)
         self.sharing = Sharing(
             self,
             {
@@ -92,6 +94,9 @@ class Backend:
                 "learn": self.desk.learn,
                 "interrupt": self.desk.interrupt,
                 "reschedule": self.firing.wake,
+                "changed": lambda *facts: self.news.hear(*facts),
+                "crowded": lambda: self.news.start_over("more happened than can be told"),
+                "missed": lambda: self.news.start_over("what another backend told was missed"),
             },
         )
         self.retention = Retention(self)
@@ -100,12 +105,12 @@ class Backend:
             settings.queue_bytes,
             self.context.book.forget,
             tell=lambda changed: self.news.tell(changed),
-            others_wrote=self.database.others_wrote if self.database.shared else None,
+            others=self.sharing if self.database.shared else None,
         )
         self.clients = Clients(self.clock, self.liveness, settings.silence)
         self.news = Newsroom(
             *(self.clock, self.clients, self.read, self.desk.presence.all),
-            *(self._writer.watch, settings.base_path),
+            *(self._writer.watch, self.sharing.watch, settings.base_path),
         )
         self.ingest_time = Times()
         self._started = self.clock.monotonic()
@@ -326,6 +331,7 @@ class Backend:
                 self._loop.call_soon_threadsafe(callback, *args)
 
     async def _sweep_regularly(self) -> None:
+        outage = Outage(_log, "look at silent clients")
         while True:
             # looked at in time, so that a client that was killed is not missed a moment longer than promised
             await asyncio.sleep(
@@ -333,19 +339,33 @@ class Backend:
             )
             try:
                 await self._sweep()
+                outage.is_over()
             except (Overloaded, StoreFailed) as error:
-                _log.warning("the look at silent clients is put off: %s", error)
+                outage.goes_on(error)
             except Exception:
                 _log.exception("the look at silent clients failed")
 
     async def _sweep(self) -> None:
         await self.sharing.sweep()
+        await self._end_streams()
         self.clients.forget()
         for session, run_ids in self.liveness.silent():
             for run_id in run_ids:
                 await self.write(endings.fall_silent, run_id, self.settings.silence)
             self.liveness.drop(session, run_ids)
         await self.desk.sweep()
+
+    async def _end_streams(self) -> None:
+        """End the streams of sessions of the page that are over: logged out, here or elsewhere, too old, or unused."""
+        watching = self.news.hub.logins
+        if watching:
+            now = self.clock.now()
+            over, used = await self.look(
+                lambda connection: self.doors.over(connection, watching, now)
+            )
+            self.news.hub.end_of(over)
+            for mark in used:
+                self.write_soon(touch, mark)
 
 
 def _monitor(tx: Transaction, context: Context, speaker: Speaker) -> None:

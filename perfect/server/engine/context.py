@@ -10,6 +10,7 @@ from perfect.server.engine.clock import Clock
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.tally import Tally
 from perfect.server.settings import Limits
+from perfect.server.store import Transaction
 from perfect.server.webhooks import Webhook
 
 
@@ -26,6 +27,8 @@ class Context:
             likewise.
         interrupt: tells the open poll of a session that a run of its is to be cancelled; likewise.
         present: the flows that connected sessions have.
+        hand: offers the request for a run of a flow to a poll that waits, in the transaction that makes it; False
+            if there is none, so that the pollers must be called.
         book: runs that are being written.
         tally: what was done since the start.
         hooks: who is to be told of runs that go wrong.
@@ -40,6 +43,7 @@ class Context:
     learn: Callable[[str, str, bool], None]
     interrupt: Callable[[str, str], None]
     present: Container[str]
+    hand: Callable[[Transaction, str, str], bool] = lambda tx, flow_id, run_id: False
     book: RunBook = field(default_factory=RunBook)
     tally: Tally = field(default_factory=Tally)
     hooks: tuple[Webhook, ...] = ()

@@ -82,7 +82,7 @@ class FlowDefinition:
                 else check_schema(values.mapping("parameters", parameters), limits)
             ),
             edges=_edges(body.get("edges"), len(tasks)),
-            schedule=schedules.parse(body.get("schedule")),
+            schedule=schedules.parse(body.get("schedule"), limits),
             resumes=values.truth("resumes", body.get("resumes") or False),
             auto_trigger=(
                 configuration(body.get("autoTriggerConfig"), limits, "autoTriggerConfig")

@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from perfect.server.engine import expiry, polling
-from perfect.server.engine.dispatch import Waiter, WaitingRoom
+from perfect.server.engine.dispatch import Offer, Waiter, WaitingRoom
 from perfect.server.engine.presence import Presence
 from perfect.server.engine.speaker import Speaker
-from perfect.server.store import queue, requests, runs, sessions
+from perfect.server.store import Transaction, queue, requests, runs, sessions
 
 if TYPE_CHECKING:
     from perfect.server.engine.backend import Backend
@@ -63,7 +63,7 @@ class Desk:
             known = self.presence.enter(session, await asyncio.to_thread(self._flows, session))
         else:
             self.presence.begin(session)
-        waiter = Waiter(session, known, free=slots is None or slots > 0)
+        waiter = Waiter(session, known, free=slots is None or slots > 0, claims=slots is not None)
         self._room.enter(waiter)
         offered = None
         answer: dict[str, Any] | None = None
@@ -71,13 +71,16 @@ class Desk:
             while not leaving.done():
                 waiter.wake.clear()
                 again: float | None = None
-                if slots is not None:
+                if waiter.handed is not None:
+                    answer = waiter.handed.answer
+                elif slots is not None:
                     run_id, again = await self._to_cancel(session)
                     answer = None if run_id is None else {"cancel": run_id}
                 if answer is not None:
                     pass
                 elif waiter.free and waiter.flows:
-                    offered = await self._offer(speaker, leased=slots is not None)
+                    waiter.called = False
+                    offered = await self._offer(session, leased=slots is not None)
                     if offered is not None:
                         answer = offered.answer
                         # Has the poller just left? Where handed over means started, look closely; a lease that
@@ -86,19 +89,50 @@ class Desk:
                 if answer is not None or self._room.closed:
                     break
                 until = deadline if again is None else min(deadline, now() + again)
-                if not await _woken(waiter.wake, leaving, until) and until == deadline:
+                waiter.idle = True
+                woken = await _woken(waiter.wake, leaving, until)
+                waiter.idle = False
+                if not woken and until == deadline:
                     break
+            if answer is None and waiter.handed is not None:  # at the last moment
+                answer = waiter.handed.answer
         finally:
             self._room.leave(waiter)
             self.presence.end(session)
             abandoned = leaving.done()
             leaving.cancel()
-            if abandoned and offered is not None:
-                await self._backend.write(polling.take_back, offered)
-            elif waiter.wake.is_set() and waiter.free and not self._room.closed:
+            for one in (offered, waiter.handed):
+                if one is not None and (abandoned or one.answer is not answer):
+                    await self._backend.write(polling.take_back, one)
+            if waiter.called and waiter.free and not self._room.closed:
                 # the call was for whoever is there: pass it on
                 await self._pass_on(session)
         return None if abandoned else answer
+
+    def hand(self, tx: Transaction, flow_id: str, run_id: str) -> bool:
+        """Offer the request for a run of a flow to a poll that waits, in the transaction that makes it.
+
+        A poll that waits would be woken after the commit, ask for another transaction and find that request. This
+        spares the way there and back.
+
+        Returns:
+            Whether the request was given out.
+        """
+        waiter = self._room.idle(flow_id)
+        if waiter is None:
+            return False
+        offered = polling.offer(
+            tx, self._backend.context, waiter.session, **self._rules(waiter.session, leased=True)
+        )
+        if offered is None:
+            waiter.idle = True
+            return False
+        tx.after_commit(lambda: self._backend.soon(self._handed, waiter, offered))
+        return bool(offered.answer["run_id"] == run_id)
+
+    def _handed(self, waiter: Waiter, offered: Offer) -> None:
+        if not self._room.hand(waiter, offered):
+            self._backend.write_soon(polling.take_back, offered)
 
     def interrupt(self, session: str, run_id: str) -> None:
         """A run of that session is to be cancelled: its poll is told at once."""
@@ -111,15 +145,18 @@ class Desk:
         if waiting:
             self._room.call(flow_id)
 
-    async def _offer(self, speaker: Speaker, *, leased: bool) -> polling.Offer | None:
+    async def _offer(self, session: str, *, leased: bool) -> Offer | None:
         return await self._backend.write(
-            polling.offer,
-            speaker,
-            leased=leased,
-            others=self._room.others(speaker.session),
-            lease_ms=round(self._settings.lease * 1000),
-            most_offers=self._settings.offers,
+            polling.offer, session, **self._rules(session, leased=leased)
         )
+
+    def _rules(self, session: str, *, leased: bool) -> dict[str, Any]:
+        return {
+            "leased": leased,
+            "others": self._room.others(session),
+            "lease_ms": round(self._settings.lease * 1000),
+            "most_offers": self._settings.offers,
+        }
 
     async def _to_cancel(self, session: str) -> tuple[str | None, float | None]:
         """A run of the session that is to be cancelled and was not named to a poll just before.

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from perfect.server.engine.refusals import Conflict
 
@@ -104,6 +105,19 @@ def check_claim(request: Request | None, session: str, lease: str, *, ended: boo
     raise Conflict("this request was claimed before")
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A request as it goes to a poller.
+
+    Attributes:
+        answer: the JSON of the answer.
+        before: the request as it was, to put it back when the poller has gone.
+    """
+
+    answer: dict[str, Any]
+    before: Request
+
+
 @dataclass(eq=False, slots=True)
 class Waiter:
     """One open long poll.
@@ -112,17 +126,32 @@ class Waiter:
         session: whose poll it is.
         flows: flows it may be given, also those registered while it waits; the session's own set.
         free: whether it has a free place; one without only wants to hear of cancellations.
+        claims: it will claim what it is given, so it may be given something without being asked first.
+        idle: nobody has looked yet whether there is something for it.
         wake: set when there may be something for it.
+        called: whether that is a request, which somebody else must look for if this poll does not.
+        handed: what it was given while it waited.
     """
 
     session: str
     flows: set[str] | frozenset[str]
     free: bool = True
+    claims: bool = False
+    idle: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    called: bool = False
+    handed: Offer | None = None
+
+    def call(self) -> None:
+        """There is a request for it."""
+        self.called = True
+        self.wake.set()
 
 
 class WaitingRoom:
-    """The open long polls of this process, in order of arrival. To be used on the event loop only.
+    """The open long polls of this process, in order of arrival.
+
+    To be used on the event loop only, but for what says otherwise.
 
     Attributes:
         calls: how often there was word of a request.
@@ -157,13 +186,34 @@ class WaitingRoom:
         self.calls += 1
         last = None
         for waiter in self._waiters:
-            if waiter.free and flow_id in waiter.flows and not waiter.wake.is_set():
+            if waiter.free and flow_id in waiter.flows and not waiter.called:
                 if waiter.session != but:
-                    waiter.wake.set()
+                    waiter.call()
                     return
                 last = last or waiter
         if last is not None:
-            last.wake.set()
+            last.call()
+
+    def idle(self, flow_id: str) -> Waiter | None:
+        """The poll that `call` would wake, if it claims what it is given; not idle from now on. On any thread.
+
+        Only a guess: it may have ended, or been given something, before it hears of that.
+        """
+        for waiter in list(self._waiters):  # a copy made in one step
+            if waiter.idle and waiter.free and flow_id in waiter.flows:
+                if not waiter.claims:
+                    return None
+                waiter.idle = False
+                return waiter
+        return None
+
+    def hand(self, waiter: Waiter, offer: Offer) -> bool:
+        """Answer a poll with a request; False if it has ended, or was given another one."""
+        if waiter not in self._waiters or waiter.handed is not None:
+            return False
+        waiter.handed = offer
+        waiter.wake.set()
+        return True
 
     def interrupt(self, session: str) -> None:
         """A run of that session is to be cancelled: wake its polls."""

@@ -7,28 +7,29 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
-import orjson
 from sqlalchemy import Connection
 
 from perfect.server.engine import registry, slots
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.context import Context
+from perfect.server.engine.outage import Outage
 from perfect.server.engine.refusals import Invalid, Refusal
 from perfect.server.engine.schedules import (
     ACTIVE,
     KEPT_SLOTS,
     MOST_CAUGHT_UP,
     MOST_LEFT_OUT,
-    NEEDS_VALUES,
+    UNFIT,
     judge,
     schedule_of,
+    unfit,
 )
-from perfect.server.store import Overloaded, StoreFailed, Transaction, flows, schedules
+from perfect.server.settings import Limits
+from perfect.server.store import Overloaded, StoreFailed, Transaction, schedules
 from perfect.server.store.records import ScheduleRecord
 
 _log = logging.getLogger(__name__)
 
-CONFIGURATION = "development"
 # slots in one transaction, for which clients must wait meanwhile
 BATCH = 50
 # schedules in one look
@@ -80,27 +81,26 @@ def settle(
     """Run a slot, or leave it out for that reason, unless somebody else has dealt with it."""
     if not schedules.take_slot(tx.connection, record.id, slot, context.clock.now()):
         return
-    reason = reason or _hindrance(tx.connection, record)
+    reason = reason or _hindrance(tx.connection, record, context.limits)
     run_id = None
     if reason is None:
         try:
             run_id = registry.trigger(
-                tx, context, record.flow_id, CONFIGURATION, trigger="schedule"
+                *(tx, context, record.flow_id, record.configuration, record.parameters),
+                trigger="schedule",
             )
         except Refusal as refusal:  # it has changed nothing
-            reason = f"it can't be run: {refusal.message}"
+            reason = UNFIT + refusal.message
     schedules.settle_slot(tx.connection, record.id, slot, run_id, reason)
 
 
-def _hindrance(connection: Connection, record: ScheduleRecord) -> str | None:
+def _hindrance(connection: Connection, record: ScheduleRecord, limits: Limits) -> str | None:
     """Why a slot that is due can't be run now."""
     if record.overlap == "skip" and schedules.is_active(connection, record.flow_id):
         return ACTIVE
-    flow = flows.by_id(connection, record.flow_id)
-    schema = None if flow is None or flow.parameters is None else orjson.loads(flow.parameters)
-    # looked at by name only: checking values may take long, and there are none
-    required = schema.get("required") if schema else None
-    return f"{NEEDS_VALUES}: {', '.join(required)}" if required else None
+    # the loop has asked just before, so that the writer need not wait for an answer
+    problem = unfit(schedules.schema(connection, record.flow_id), record.parameters, limits)
+    return UNFIT + problem if problem else None
 
 
 class Firing:
@@ -111,6 +111,7 @@ class Firing:
         read: a snapshot of the store.
         write: runs a job on the writer.
         grace: how late a slot may be run although it is not to be caught up with; s.
+        limits: how much a run's parameters may be.
     """
 
     def __init__(
@@ -119,11 +120,13 @@ class Firing:
         read: Callable[[], AbstractContextManager[Connection]],
         write: Callable[..., Awaitable[None]],
         grace: float,
+        limits: Limits,
     ) -> None:
         self._clock = clock
         self._read = read
         self._write = write
         self._grace = round(grace * 1000)
+        self._limits = limits
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -132,12 +135,14 @@ class Firing:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        outage = Outage(_log, "scheduled runs")
         while True:
             self._woken.clear()
             try:
                 wait = await self.step()
+                outage.is_over()
             except (Overloaded, StoreFailed) as error:
-                _log.warning("scheduled runs are put off: %s", error)
+                outage.goes_on(error)
                 wait = _WAIT_AFTER_FAILURE
             except Exception:
                 _log.exception("the look at schedules failed")
@@ -162,6 +167,8 @@ class Firing:
         """Schedules that are due, and the next slot of all in ms since the epoch."""
         with self._read() as connection:
             due = schedules.due(connection, self._clock.now(), _AT_ONCE)
+            for schema, parameters in schedules.to_check(connection, due):
+                unfit(schema, parameters, self._limits)
             return due, schedules.soonest(connection)
 
     async def _wait(self, seconds: float) -> None:

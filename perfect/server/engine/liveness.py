@@ -91,6 +91,13 @@ class Liveness:
             if known is not None:
                 known.runs.difference_update(runs)
 
+    def active(self) -> set[tuple[str, str]]:
+        """Every active run, with its session before it."""
+        with self._lock:
+            return {
+                (session, run) for session, known in self._sessions.items() for run in known.runs
+            }
+
     def has_runs(self, session: str) -> bool:
         """Whether runs of that session are active."""
         with self._lock:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,13 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import schedules, values, views
+from perfect.server.engine import schedules, telling, values, views
 from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock
+from perfect.server.engine.outage import Outage
 from perfect.server.engine.refusals import Unknown, shown
 from perfect.server.engine.stream import Hub, Stream, Topic
-from perfect.server.store import Watch, flows, logs, runs, tasks
+from perfect.server.store import Overloaded, StoreFailed, Watch, flows, logs, runs, tasks
 from perfect.server.store.changes import Changes
 from perfect.server.store.records import RunRecord
 
@@ -33,6 +35,9 @@ _log = logging.getLogger(__name__)
 _PACE = 0.1
 _LOOK = 1.0
 _REST = 4
+# s for which a stream waits until everybody notes what it is about
+_PATIENCE = 2.0
+_UNREAD = "the backend could not read what changed"
 # tasks, and lines, in one event
 _AT_ONCE = 500
 # tasks that are told of one by one; of more the page is told to look anew
@@ -88,6 +93,7 @@ class Newsroom:
         read: opens a snapshot.
         present: ids of the flows that a connected client has.
         watch: what the writer is to note.
+        announce: returns when what is watched (keys of runs, or None for nothing at all) is noted by whoever writes.
         base_path: what URLs begin with.
 
     Attributes:
@@ -101,6 +107,7 @@ class Newsroom:
         read: Callable[[], AbstractContextManager[Connection]],
         present: Callable[[], frozenset[str]],
         watch: Watch,
+        announce: Callable[[frozenset[int] | None], Awaitable[None]],
         base_path: str,
     ) -> None:
         self.hub = Hub()
@@ -109,10 +116,14 @@ class Newsroom:
         self._read = read
         self._present = present
         self._watch = watch
+        self._announce = announce
         self._base_path = base_path
         self._changes = Changes(watch)
         self._wake = asyncio.Event()
         self._followed: dict[int, _Followed] = {}
+        self._opening: Counter[Topic] = Counter()
+        self._outage = Outage(_log, "telling the event streams what changed")
+        self._missed = False
         self._known_clients: dict[str, bytes] | None = None
         self._known_flows: frozenset[str] = frozenset()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,28 +134,30 @@ class Newsroom:
             with suppress(RuntimeError):  # the loop is closed: nobody watches any more
                 self._loop.call_soon_threadsafe(self._note, changed)
 
-    async def open(self, run_id: str | None, last: str | None) -> Stream:
+    async def open(self, run_id: str | None, last: str | None, login: str | None = None) -> Stream:
         """Begin a stream, of one run or of everything.
 
         Args:
             run_id: id of the run, or None.
             last: id of the last event seen, of a stream that is resumed.
+            login: mark of the session of the page that opens it, or None.
 
         Raises:
             Unknown: there is no such run.
         """
-        self._watch.on = True
-        topic = Topic()
-        if run_id is not None:
-            topic = await asyncio.to_thread(self._find, run_id)
-            assert topic.key is not None
-            if topic.key not in self._followed:
-                # noted from now on, and only then asked how long the log is: no line falls in between
-                self._watch.runs |= {topic.key}
+        topic = Topic() if run_id is None else await asyncio.to_thread(self._find, run_id)
+        self._opening[topic] += 1
+        try:
+            self._attend()
+            # noted from now on, and only then asked how long the log is: no line falls in between
+            await self._say()
+            if run_id is not None and topic.key is not None and topic.key not in self._followed:
                 lines = await asyncio.to_thread(self._lines, topic.key)
                 self._followed.setdefault(topic.key, _Followed(run_id, lines))
-        stream = self.hub.open(topic, last)
-        self._wake.set()
+            stream = self.hub.open(topic, last, login)
+        finally:
+            self._opening[topic] -= 1
+            self._wake.set()
         return stream
 
     def leave(self, stream: Stream) -> None:
@@ -169,10 +182,16 @@ class Newsroom:
                 if clients:
                     looked = began
                 await self._publish(clients)
+            except StoreFailed as error:
+                self._outage.goes_on(error)
             except Exception:
                 _log.exception("the event stream missed something")
-                self._restart("the backend could not read what changed")
+                self._restart(_UNREAD)
+            else:
+                if clients and self._outage.is_over():
+                    self._restart(_UNREAD)
             self._forget()
+            await self._say()
             worked = loop.time() - began
             await asyncio.sleep(max(_PACE - worked, worked * _REST))
 
@@ -180,9 +199,30 @@ class Newsroom:
         """End every stream."""
         self.hub.close()
 
+    def hear(self, *facts: Any) -> None:
+        """Another backend has changed something: the facts of a word (engine.telling); on the event loop."""
+        if self._watch.on:
+            self._note(telling.understood(self._watch, *facts))
+
+    def start_over(self, why: str) -> None:
+        """Not all that happened is known: whoever watches should look anew; on the event loop."""
+        self._restart(why)
+
     def _note(self, changed: Changes) -> None:
         self._changes.add(changed)
         self._wake.set()
+
+    async def _say(self) -> None:
+        """Have everybody note what is watched; if that can't be, the streams start over when it can."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._announce(self._watch.runs if self._watch.on else None)
+        except (Overloaded, StoreFailed, TimeoutError):
+            self._missed = True
+        else:
+            if self._missed:
+                self._missed = False
+                self._restart(_UNREAD)
 
     async def _publish(self, clients: bool) -> None:
         changes, self._changes = self._changes, Changes(self._watch)
@@ -206,14 +246,18 @@ class Newsroom:
 
     def _forget(self) -> None:
         self.hub.forget(self._clock.monotonic())
-        topics = self.hub.topics
-        keys = {topic.key for topic in topics if topic.key is not None}
-        for key in [key for key in self._followed if key not in keys]:
+        self._attend()
+        for key in self._followed.keys() - self._watch.runs:
             del self._followed[key]
-        self._watch.runs = frozenset(keys)
-        self._watch.on = bool(topics)
-        if not topics:
+        if not self._watch.on:
             self._known_clients = None
+
+    def _attend(self) -> None:
+        """Have noted what is watched, and what is about to be."""
+        self._opening = +self._opening
+        topics = {*self.hub.topics, *self._opening}
+        self._watch.runs = frozenset(topic.key for topic in topics if topic.key is not None)
+        self._watch.on = bool(topics)
 
     # The rest runs in a thread.
 

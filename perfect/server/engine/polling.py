@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from perfect.server.engine.context import Context
-from perfect.server.engine.dispatch import Request, RequestState, check_claim, choose
+from perfect.server.engine.dispatch import Offer, Request, RequestState, check_claim, choose
 from perfect.server.engine.refusals import Conflict, Unknown, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, audit, queue, requests, runs
@@ -23,23 +22,10 @@ _LOOKED_AT = 20
 _FLOWS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A request as it goes to a poller.
-
-    Attributes:
-        answer: the JSON of the answer.
-        before: the request as it was, to put it back when the poller has gone.
-    """
-
-    answer: dict[str, Any]
-    before: Request
-
-
 def offer(
     tx: Transaction,
     context: Context,
-    speaker: Speaker,
+    session: str,
     *,
     leased: bool,
     others: Container[str],
@@ -54,15 +40,15 @@ def offer(
     Args:
         tx: the transaction.
         context: the engine's.
-        speaker: whose poll it is.
+        session: whose poll it is.
         leased: the poller claims before it starts; else handed over means started.
         others: flows for which other sessions are waiting.
         lease_ms: how long the lease lasts.
         most_offers: how often a request is offered.
     """
     now = context.clock.now()
-    for waiting in _in_turn(tx, speaker.session):
-        request = choose(waiting, speaker.session, others, now, lease_ms, most_offers)
+    for waiting in _in_turn(tx, session):
+        request = choose(waiting, session, others, now, lease_ms, most_offers)
         if request is not None:
             break
     else:
@@ -83,7 +69,7 @@ def offer(
             tx.connection,
             request.key,
             state=RequestState.LEASED.value,
-            session=speaker.session,
+            session=session,
             lease=answer["lease"],
             lease_until=now + lease_ms,
             offers=request.offers + 1,
@@ -93,11 +79,11 @@ def offer(
             tx.connection,
             request.key,
             state=RequestState.CLAIMED.value,
-            session=speaker.session,
+            session=session,
             lease=None,
             lease_until=None,
         )
-        _begin(tx, context, run.id, speaker)
+        _begin(tx, context, run.id, session)
     queue.served(tx.connection, request.flow_id)
     return Offer(answer, request)
 
@@ -119,6 +105,9 @@ def take_back(tx: Transaction, context: Context, offered: Offer) -> None:
     """The poller was gone before the answer could be sent: the request waits again, at its old place."""
     run = context.book.get(tx.connection, offered.answer["run_id"])
     if run is None or run.settled:  # cancelled meanwhile
+        return
+    row = requests.by_run(tx.connection, run.id)
+    if row is None or row.lease != offered.answer.get("lease"):  # lapsed, and offered again
         return
     requests.change(
         tx.connection,
@@ -155,19 +144,19 @@ def claim(tx: Transaction, context: Context, speaker: Speaker, run_id: str, leas
     first = check_claim(request, speaker.session, lease, ended=bool(run.settled))
     if first and request is not None:
         requests.change(tx.connection, request.key, state=RequestState.CLAIMED.value)
-        _begin(tx, context, run_id, speaker)
+        _begin(tx, context, run_id, speaker.session)
 
 
-def _begin(tx: Transaction, context: Context, run_id: str, speaker: Speaker) -> RunRecord:
+def _begin(tx: Transaction, context: Context, run_id: str, session: str) -> RunRecord:
     """The run belongs to that session from now on, and has started."""
     run = context.book.get(tx.connection, run_id)
     assert run is not None
-    run.session = speaker.session
+    run.session = session
     run.state = TaskState.RUNNING.value
     run.started = run.modified = context.clock.now()
     runs.move(tx.connection, run, run.started)
-    audit.note(tx.connection, run.started, run_id, speaker.session, "dispatched")
-    tx.after_commit(lambda: context.liveness.started(speaker.session, run_id))
+    audit.note(tx.connection, run.started, run_id, session, "dispatched")
+    tx.after_commit(lambda: context.liveness.started(session, run_id))
     return run
 
 

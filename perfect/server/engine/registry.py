@@ -12,7 +12,7 @@ from perfect.server.engine import book, schedules
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import FlowDefinition
 from perfect.server.engine.parameters import check_values
-from perfect.server.engine.refusals import Unknown, shown
+from perfect.server.engine.refusals import Invalid, Unknown, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, flows, queue, requests, runs, sessions, tasks
 from perfect.server.settings import Limits
@@ -228,6 +228,19 @@ def checked_parameters(
     return check_values(flow_of_id(connection, flow_id).parameters, given, limits)
 
 
+def check_schedule(definition: FlowDefinition, limits: Limits) -> None:
+    """See whether a flow can be run with what its schedule gives; blocks likewise.
+
+    Raises:
+        Invalid: it can't; it names the parameter.
+    """
+    if definition.schedule is None:
+        return
+    given = schedules.text_of(definition.schedule)
+    if problem := schedules.unfit(_json(definition.parameters), given, limits):
+        raise Invalid(f"schedule.{problem}")
+
+
 def trigger(
     tx: Transaction,
     context: Context,
@@ -256,7 +269,8 @@ def ask_for(tx: Transaction, context: Context, run: RunRecord, flow_id: str) -> 
     """Queue the request for a client that executes a run."""
     requests.insert(tx.connection, run.key, flow_id, run.created)
     queue.enter(tx.connection, flow_id, lonely=flow_id not in context.present)
-    tx.after_commit(lambda: context.call(flow_id))
+    if not context.hand(tx, flow_id, run.id):
+        tx.after_commit(lambda: context.call(flow_id))
 
 
 def _json(value: Any) -> str | None:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
 from perfect.errors import ConfigurationError, ScheduleError
-from perfect.schedules import CronSchedule, IntervalSchedule, check_interval
+from perfect.schedules import ONE_SCHEDULE, CronSchedule, IntervalSchedule, check_interval
 from perfect.server.engine import slots
 from perfect.server.engine.clock import iso
 from perfect.server.engine.context import Context
+from perfect.server.engine.parameters import check_values, hidden
 from perfect.server.engine.refusals import Invalid, Unknown, shown
+from perfect.server.settings import Limits
 from perfect.server.store import Transaction, audit, flows, schedules
 from perfect.server.store.records import Actor, FlowRecord, ScheduleRecord
 
@@ -34,12 +38,22 @@ CHANGED = "the schedule was changed before this slot was run"
 ACTIVE = "a run of this schedule was still active (overlap=skip)"
 LATER = "missed; only the latest was run (catchup=latest)"
 OLDER = f"missed; of so many only the last {MOST_CAUGHT_UP} were run, and this and earlier ones left out"
-NEEDS_VALUES = "a schedule gives no values to parameters that need one"
+UNFIT = "it can't be run: "
 EARLIER = "; earlier ones are not listed"
 
 
-def parse(value: Any) -> CronSchedule | None:
+_OPTIONS = ("timezone", "catchup", "overlap", "configuration", "parameters")
+_USUAL = Limits()
+# answers of `unfit` that are kept: of the schedules of one look, and no more, for schemas may be large
+_KNOWN = 128
+
+
+def parse(value: Any, limits: Limits = _USUAL) -> CronSchedule | None:
     """A schedule as clients register it: cron expression, ``every n s``, or an object (see the protocol).
+
+    Args:
+        value: what was sent.
+        limits: how much its parameters may be.
 
     Raises:
         Invalid: naming what is wrong.
@@ -47,28 +61,58 @@ def parse(value: Any) -> CronSchedule | None:
     if value is None:
         return None
     try:
+        if isinstance(value, list):
+            raise Invalid(f"schedule={shown(value)}: a flow has one schedule, {ONE_SCHEDULE}")
         if not isinstance(value, dict):
             return _parse_text(value)
-        options = {
-            name: value[name] for name in ("timezone", "catchup", "overlap") if name in value
-        }
+        options = {name: value[name] for name in _OPTIONS if name in value}
         if ("cron" in value) == ("every_seconds" in value):
             raise Invalid(f"schedule={shown(value)}: has not either of cron and every_seconds")
         if "cron" in value:
-            return CronSchedule(value["cron"], **options)
-        return IntervalSchedule(check_interval(value["every_seconds"]), **options)
+            schedule = CronSchedule(value["cron"], **options)
+        else:
+            schedule = IntervalSchedule(check_interval(value["every_seconds"]), **options)
+        kept = text_of(schedule)
+        if problem := unfit(None, kept, limits):
+            raise Invalid(f"schedule.{problem}")
+        return schedule
     except ScheduleError as error:
         raise Invalid(f"schedule={shown(value)}: {error.field}: {error.reason}") from None
     except ConfigurationError as error:
         raise Invalid(f"schedule.{error}") from None
 
 
-def _parse_text(text: Any, **options: str) -> CronSchedule:
+def _parse_text(text: Any, **options: Any) -> CronSchedule:
     if isinstance(text, str) and text.startswith("every "):
         seconds = text.removeprefix("every ").removesuffix(" s")
         if text.endswith(" s") and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
             return IntervalSchedule(int(seconds), **options)
     return CronSchedule(text, **options)
+
+
+def text_of(schedule: CronSchedule) -> str | None:
+    """The parameters of a schedule's runs as they are kept."""
+    return orjson.dumps(schedule.parameters).decode() if schedule.parameters else None
+
+
+@lru_cache(maxsize=_KNOWN)
+def unfit(schema: str | None, parameters: str | None, limits: Limits) -> str | None:
+    """Why a flow can't be run with the parameters of its schedule; None if it can.
+
+    Blocks for as long as there is to check; known for what was asked of late.
+
+    Args:
+        schema: of the flow's parameters, JSON text or None.
+        parameters: JSON text or None.
+        limits: how much they may be.
+    """
+    if hidden(parameters):
+        return "parameters: hold a secret, which is not sent"
+    try:
+        check_values(schema, None if parameters is None else orjson.loads(parameters), limits)
+    except Invalid as error:
+        return error.message
+    return None
 
 
 def schedule_of(record: ScheduleRecord) -> CronSchedule:
@@ -105,22 +149,33 @@ def follow(
             schedules.delete(tx.connection, record.id)
         return
     now = context.clock.now()
-    facts = (schedule.expression, schedule.timezone, schedule.catchup, schedule.overlap)
+    facts = (
+        *(schedule.expression, schedule.timezone, schedule.catchup, schedule.overlap),
+        *(schedule.configuration, text_of(schedule)),
+    )
     if record is None:
         record = ScheduleRecord(
-            str(uuid.uuid4()), flow.id, *facts, 0, created=now, updated=now, cursor=now, next=None
+            *(str(uuid.uuid4()), flow.id, *facts),
+            paused=0,
+            created=now,
+            updated=now,
+            cursor=now,
+            next=next(slots.after(schedule, now), None),
         )
-        record.next = next(slots.after(schedule, now), None)
         schedules.insert(tx.connection, record)
     else:
-        before = (record.expression, record.zone, record.catchup, record.overlap)
+        before = (
+            *(record.expression, record.zone, record.catchup, record.overlap),
+            *(record.configuration, record.parameters),
+        )
         if facts == before:
             return
         if facts[:2] != before[:2]:
             _leave_out(tx, record, now, CHANGED)
             record.cursor = now
             record.next = next(slots.after(schedule, now), None)
-        record.expression, record.zone, record.catchup, record.overlap = facts
+        record.expression, record.zone, record.catchup, record.overlap = facts[:4]
+        record.configuration, record.parameters = facts[4:]
         record.updated = now
         schedules.save(tx.connection, record)
     tx.after_commit(context.reschedule)
@@ -213,12 +268,45 @@ def next_of(connection: Connection, flow_id: str) -> str | None:
     return None if record is None or record.paused else iso(record.next)
 
 
-def listed(connection: Connection, now: int) -> list[dict[str, Any]]:
-    """All schedules, as they are shown; ``now`` in ms since the epoch."""
+def listed(
+    connection: Connection,
+    now: int,
+    wanted: schedules.Filter = schedules.Filter(),
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Schedules as they are shown, by the names of their flows and clients; ``now`` in ms since the epoch."""
     return [
         _shown(connection, record, flow, client, now)
-        for record, flow, client in schedules.listed(connection)
+        for record, flow, client in schedules.listed(connection, wanted, after, limit)
     ]
+
+
+def exists(connection: Connection, schedule_id: str) -> bool:
+    """Whether there is such a schedule."""
+    return schedules.by_id(connection, schedule_id) is not None
+
+
+def page_of_slots(
+    connection: Connection,
+    schedule_id: str,
+    before: int | None = None,
+    limit: int = SHOWN_SLOTS,
+    fired: bool | None = None,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """The last slots of a schedule as they are shown, newest first, and ``before`` of the next page."""
+    found = schedules.slots(connection, schedule_id, limit, before=before, fired=fired)
+    listed = [
+        {
+            "slot": iso(row.slot),
+            "runId": row.run_id,
+            "state": row.state,
+            "reason": row.reason,
+            "at": iso(row.at),
+        }
+        for row in found
+    ]
+    return listed, found[-1].slot if len(found) == limit else None
 
 
 def one(connection: Connection, schedule_id: str, now: int) -> dict[str, Any] | None:
@@ -251,18 +339,11 @@ def _shown(
         "timezone": record.zone,
         "catchup": record.catchup,
         "overlap": record.overlap,
+        "configuration": record.configuration,
+        "parameters": None if record.parameters is None else orjson.loads(record.parameters),
         "paused": bool(record.paused),
         "createdAt": iso(record.created),
         "updatedAt": iso(record.updated),
         "next": [iso(slot) for slot in to_come],
-        "slots": [
-            {
-                "slot": iso(row.slot),
-                "runId": row.run_id,
-                "state": row.state,
-                "reason": row.reason,
-                "at": iso(row.at),
-            }
-            for row in schedules.slots(connection, record.id, SHOWN_SLOTS)
-        ],
+        "slots": page_of_slots(connection, record.id)[0],
     }

@@ -1,4 +1,4 @@
-"""What several backends on one database must know of each other: signs of life, runs, and word for open polls.
+"""What several backends on one database must know of each other: signs of life, runs, and word for polls and streams.
 
 A client may speak to each of them in turn, and one of them may die. So each tells the others, through the
 database, which sessions it has heard of, and watches over the runs of all. On SQLite, which has one backend,
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
+from perfect.server.engine import telling
 from perfect.server.engine.context import Context
 from perfect.server.store import Transaction, runs, sessions, signs
+from perfect.server.store.changes import Changes, Elsewhere
 
 if TYPE_CHECKING:
     from perfect.server.engine.backend import Backend
@@ -24,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 # how often signs of life are exchanged, in parts of the silence limit
 _PARTS = 5
+# s after which what is watched is said again
+_AGAIN = 10.0
 
 
 class _Found(NamedTuple):
@@ -47,6 +51,8 @@ class Sharing:
         self._words = words
         self._every = backend.settings.silence / _PARTS
         self._next = 0.0
+        self._watched: frozenset[int] | None = None
+        self._watch_again = 0.0
 
     def start(self) -> None:
         """Hear what the others tell."""
@@ -57,6 +63,34 @@ class Sharing:
         """Let the others know; from whatever thread."""
         if self._backend.database.shared:
             self._backend.database.tell(orjson.dumps([kind, *facts]).decode())
+
+    async def watch(self, runs: frozenset[int] | None) -> None:
+        """From the next transaction on, whoever makes it, what it changes is told to the streams.
+
+        Args:
+            runs: keys of the runs of which every task is watched; None: nothing is.
+
+        Raises:
+            Overloaded, StoreFailed: the others could not be told, or the writer is stuck.
+        """
+        now = self._backend.clock.monotonic()
+        before = self._watched
+        if runs is None or before is None:
+            if runs is before:
+                return
+        elif runs <= before and (now < self._watch_again or not self._backend.database.shared):
+            return
+        await self._backend.write(_watch, self._backend.database.watch, runs)
+        self._watched, self._watch_again = runs, now + _AGAIN
+
+    def wrote(self, connection: Connection) -> Elsewhere | None:
+        """What the others watch, if they have written since this backend did."""
+        return self._backend.database.others_wrote(connection)
+
+    def tell_of(self, connection: Connection, changed: Changes) -> None:
+        """Let those who watch know what the open transaction has changed."""
+        for word in telling.words(changed):
+            self._backend.database.tell_at_commit(connection, word)
 
     async def sweep(self) -> None:
         """Exchange signs of life, if it is time."""
@@ -72,11 +106,15 @@ class Sharing:
             for session in backend.desk.presence.polling()
             if session not in heard and not backend.liveness.has_runs(session)
         ]
-        await backend.write(_note, heard | dict.fromkeys(idle, 0.0))
+        heard |= dict.fromkeys(idle, 0.0)
+        await backend.write(_note, heard, backend.clients.facts(heard))
+        before = backend.liveness.active()
         found = await backend.look(self._find)
         backend.desk.presence.elsewhere = found.flows
         for session, run_id in found.runs:
             backend.liveness.started(session, run_id)
+        for session, run_id in before.difference(found.runs):
+            backend.liveness.ended(session, run_id)
         for session in found.monitored:
             at = found.seen.get(session)
             age = backend.settings.silence if at is None else max(0, found.now - at) / 1000
@@ -102,7 +140,18 @@ class Sharing:
             _log.warning("another backend said what this one does not understand: %.100r", word)
 
 
-def _note(tx: Transaction, context: Context, heard: dict[str, float]) -> None:
+def _note(
+    tx: Transaction, context: Context, heard: dict[str, float], facts: dict[str, str]
+) -> None:
     if heard:
         now = signs.server_now(tx.connection, context.clock.now())
-        signs.note(tx.connection, heard, now)
+        signs.note(tx.connection, heard, now, facts)
+
+
+def _watch(
+    tx: Transaction,
+    _context: Context,
+    enter: Callable[[Connection, frozenset[int] | None], None],
+    runs: frozenset[int] | None,
+) -> None:
+    enter(tx.connection, runs)

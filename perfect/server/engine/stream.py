@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import orjson
@@ -49,12 +50,14 @@ class Stream:
 
     Attributes:
         topic: what it is about.
+        login: mark of the session of the page that opened it, or None.
         wake: set when there is something to take, or the stream is over.
         over: there will be nothing more.
     """
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, login: str | None = None) -> None:
         self.topic = topic
+        self.login = login
         self.wake = asyncio.Event()
         self.over = False
         self._queue: deque[bytes] = deque()
@@ -131,18 +134,24 @@ class Hub:
         """What is watched, or was until just now."""
         return list(self._since)
 
-    def open(self, topic: Topic, last: str | None = None) -> Stream:
+    @property
+    def logins(self) -> set[str]:
+        """Marks of the sessions of the page that have open streams."""
+        return {stream.login for stream in self._streams if stream.login is not None}
+
+    def open(self, topic: Topic, last: str | None = None, login: str | None = None) -> Stream:
         """Begin a stream.
 
         Args:
             topic: what it is about.
             last: id of the last event that a stream before it has seen; None for one that begins anew.
+            login: mark of the session of the page that opens it, or None.
 
         Returns:
             A stream whose first events are ``ready``, then what it missed, or ``reset`` when that is not known
             any more.
         """
-        stream = Stream(topic)
+        stream = Stream(topic, login)
         self._streams.add(stream)
         self._left.pop(topic, None)
         if topic not in self._since:
@@ -202,6 +211,12 @@ class Hub:
         for stream in self._streams:
             if stream.topic == topic:
                 stream.start_over(self._reset(why))
+
+    def end_of(self, logins: Collection[str]) -> None:
+        """End the streams of these sessions of the page."""
+        for stream in self._streams:
+            if stream.login in logins:
+                stream.end()
 
     def close(self) -> None:
         """End every stream: the backend is shutting down."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,7 +30,8 @@ TOO_OFTEN = "too many wrong tokens came from your address"
 class Access:
     """ASGI middleware that answers 401, and 403 to those who may only read.
 
-    What it lets through has an ``Actor`` in ``scope["state"]["caller"]``.
+    What it lets through has an ``Actor`` in ``scope["state"]["caller"]``, and in ``["login"]`` the mark of the session of
+    the page, if it came with its cookie.
 
     Args:
         app: what it guards.
@@ -93,6 +94,7 @@ class Access:
             return None
         if now - used > access.TOUCH:
             self._backend.write_soon(access.touch, mark)
+        scope.setdefault("state", {})["login"] = mark
         return Actor(marks[mark], peer, access.shown(mark))
 
     def _find(self, marks: dict[str, str]) -> tuple[str, str, int, int] | None:
@@ -137,6 +139,11 @@ def peer_of(scope: Scope) -> str:
     """The address a request came from."""
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def login_of(request: Request) -> str | None:
+    """The mark of the session of the page that a request belongs to."""
+    return getattr(request.state, "login", None)
 
 
 def cookie_name(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -34,6 +35,8 @@ router = APIRouter(default_response_class=Json)
 )
 async def register(body: TheBody, backend: TheBackend, speaker: TheSpeaker) -> Json:
     definition = FlowDefinition.parse(body, backend.settings.limits)
+    if definition.schedule is not None:
+        await asyncio.to_thread(registry.check_schedule, definition, backend.settings.limits)
     await backend.alive(speaker)
     answer = await backend.write(_register, speaker, definition)
     return Json({"success": True, **answer})

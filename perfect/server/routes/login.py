@@ -71,6 +71,7 @@ async def logout(request: Request, backend: TheBackend, caller: TheCaller) -> Re
     marks = backend.doors.marks(cookie(request.scope, request.headers))
     if marks:
         await backend.write(access.leave, list(marks), caller)
+        backend.news.hub.end_of(marks)
     answer = RedirectResponse(f"{base}{LOGIN}" if backend.doors else f"{base}/", status_code=303)
     answer.delete_cookie(
         cookie_name(request.scope),

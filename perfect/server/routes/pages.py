@@ -11,7 +11,7 @@ from perfect.server.pages import render, style
 from perfect.server.routes import body
 from perfect.server.routes.deps import TheBackend, TheCaller, checked_parameters
 from perfect.server.routes.runs import run_of_id
-from perfect.server.store import flows, runs
+from perfect.server.store import flows, lists
 
 router = APIRouter(include_in_schema=False)
 
@@ -29,7 +29,7 @@ def index(backend: TheBackend) -> HTMLResponse:
             views.flow(connection, flow, connected=flow.id in connected)
             for flow in flows.listed(connection)
         ]
-        newest = runs.page(connection, runs.Filter(), None, _RUNS)
+        newest = lists.page(connection, lists.Filter(), None, _RUNS)
         shown = views.summaries(connection, newest, backend.clock.now(), base)
     return render(
         "index.html", base=base, flows=library, runs=shown, most=_RUNS, doors=bool(backend.doors)

@@ -14,7 +14,7 @@ from perfect.server.engine.refusals import Invalid, Unknown, shown
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend, TheCaller
-from perfect.server.store import flows, logs, runs
+from perfect.server.store import flows, lists, logs, runs
 from perfect.server.store.records import RunRecord
 
 router = APIRouter(default_response_class=Json)
@@ -40,7 +40,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
 )
 def newest(backend: TheBackend, limit: Limit = 100) -> Json:
     with backend.read() as connection:
-        records = runs.page(connection, runs.Filter(), None, limit)
+        records = lists.page(connection, lists.Filter(), None, limit)
         return Json(
             [
                 views.whole(
@@ -76,7 +76,7 @@ def matching(
     limit: Limit = 50,
 ) -> Json:
     with backend.read() as connection:
-        wanted = runs.Filter(
+        wanted = lists.Filter(
             states=(
                 None
                 if not state
@@ -90,7 +90,7 @@ def matching(
             since=_moment("from", since),
             until=_moment("to", until),
         )
-        records = runs.page(connection, wanted, _cursor(cursor), limit)
+        records = lists.page(connection, wanted, _cursor(cursor), limit)
         listed = views.summaries(
             connection, records, backend.clock.now(), backend.settings.base_path
         )

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from perfect.server.engine.news import Newsroom
 from perfect.server.engine.stream import Stream
 from perfect.server.routes import schemas as s
+from perfect.server.routes.access import login_of
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend
 
@@ -116,7 +117,7 @@ async def stream(
     place = backend.streams.take(request.client.host if request.client else "")
     place.__enter__()
     try:
-        opened = await backend.news.open(run or None, last_event_id)
+        opened = await backend.news.open(run or None, last_event_id, login_of(request))
     except BaseException:
         place.__exit__(None, None, None)
         raise

@@ -6,6 +6,7 @@ per statement; what is noted is ids, and whoever watches reads the rows, later a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,17 +15,42 @@ from sqlalchemy import Connection
 _PLACE = "perfect.changes"
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What other backends watch, as they have said.
+
+    Attributes:
+        until: seconds of the clock that never jumps, when that is no longer true unless they say it again.
+        runs: keys of the runs of which every task is watched.
+    """
+
+    until: float = 0.0
+    runs: frozenset[int] = frozenset()
+
+    @property
+    def on(self) -> bool:
+        """Whether somebody watches there."""
+        return time.monotonic() < self.until
+
+
 class Watch:
     """What is being watched: set by who watches, read by the writer.
 
     Attributes:
         on: somebody watches.
         runs: keys of the runs of which every task is watched.
+        elsewhere: what is watched at other backends on this database.
     """
 
     def __init__(self) -> None:
         self.on = False
         self.runs: frozenset[int] = frozenset()
+        self.elsewhere = Elsewhere()
+
+    @property
+    def every_run(self) -> frozenset[int]:
+        """Keys of the runs of which every task is watched, wherever that is."""
+        return self.runs | self.elsewhere.runs if self.elsewhere.on else self.runs
 
 
 @dataclass(slots=True)
@@ -59,7 +85,7 @@ class Changes:
 
 def begin(connection: Connection, watch: Watch) -> Changes | None:
     """Note what is changed through that connection from now on, if somebody watches."""
-    changes = Changes(watch) if watch.on else None
+    changes = Changes(watch) if watch.on or watch.elsewhere.on else None
     connection.info[_PLACE] = changes
     return changes
 
@@ -93,15 +119,17 @@ def noting(connection: Connection) -> bool:
 def watching(connection: Connection, run_key: int) -> bool:
     """Whether somebody watches the tasks of that run."""
     changes: Changes | None = connection.info.get(_PLACE)
-    return changes is not None and run_key in changes.watch.runs
+    return changes is not None and run_key in changes.watch.every_run
 
 
 def tasks(connection: Connection, found: Iterable[tuple[int, int]]) -> None:
     """The tasks at these (run key, position) changed."""
     changes: Changes | None = connection.info.get(_PLACE)
-    if changes is None or not changes.watch.runs:
+    if changes is None:
         return
-    watched = changes.watch.runs
+    watched = changes.watch.every_run
+    if not watched:
+        return
     for key, idx in found:
         if key in watched:
             changes.tasks.setdefault(key, set()).add(idx)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from perfect.server.store.changes import Elsewhere
 from perfect.server.store.writer import store_failed
 
 
@@ -55,12 +56,29 @@ class Database(ABC):
         self._readers.dispose()
         self._writer.dispose()
 
-    def others_wrote(self, connection: Connection) -> bool:
-        """Whether another backend has written since this one last asked; at the start of a transaction."""
-        return False
+    def others_wrote(self, connection: Connection) -> Elsewhere | None:
+        """What the other backends watch, if one of them has written since this one last asked; else None.
+
+        Asked at the start of each transaction of the writer.
+        """
+        return None
+
+    def watch(self, connection: Connection, runs: Collection[int] | None) -> None:
+        """Have the others tell, from their next transaction on, what they change; for 30 s.
+
+        Args:
+            connection: the writer's, in a transaction.
+            runs: keys of the runs of which every task is watched; None ends it.
+        """
+
+    def tell_at_commit(self, connection: Connection, word: str) -> None:
+        """As `tell`, when what the transaction has changed can be seen, and only if it ever can."""
 
     def listen(self, heard: Callable[[str], None]) -> None:
-        """Call ``heard``, on a thread of its own, with what other backends on this database `tell`."""
+        """Call ``heard``, on a thread of its own, with what other backends on this database `tell`.
+
+        It is called with `MISSED` where words may have been lost, and when it begins to listen.
+        """
 
     def tell(self, word: str) -> None:
         """Let the other backends on this database know; from whatever thread, never blocks."""

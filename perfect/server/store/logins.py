@@ -14,6 +14,12 @@ def insert(connection: Connection, mark: str, kind: str, now: int) -> None:
     connection.execute(login.insert().values(mark=mark, kind=kind, created=now, used=now))
 
 
+def times(connection: Connection, marks: Collection[str]) -> dict[str, tuple[int, int]]:
+    """(created, used) of those of these sessions that there are."""
+    rows = connection.execute(select(login).where(login.c.mark.in_(marks)))
+    return {row.mark: (row.created, row.used) for row in rows}
+
+
 def find(connection: Connection, marks: Collection[str]) -> tuple[str, str, int, int] | None:
     """(mark, kind, created, used) of the first of these that there is."""
     row = connection.execute(select(login).where(login.c.mark.in_(marks))).first()

@@ -8,7 +8,7 @@ another one has written, which the row ``last_writer`` of ``meta`` tells.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from perfect.errors import ConfigurationError, MissingExtra
-from perfect.server.store import schema
+from perfect.server.store import schema, watchers
+from perfect.server.store.changes import Elsewhere
 from perfect.server.store.database import Database
 from perfect.server.store.signals import Signals
 from perfect.server.store.statements import upsert
@@ -73,14 +74,20 @@ class PostgreSQL(Database):
         self._signals.close()
         super().close()
 
-    def others_wrote(self, connection: Connection) -> bool:
+    def others_wrote(self, connection: Connection) -> Elsewhere | None:
         if connection.execute(_LAST).scalar() == self._me:
-            return False
+            return None
         statement = upsert(connection.dialect, meta).values(name=_LAST_WRITER, value=self._me)
         connection.execute(
             statement.on_conflict_do_update(index_elements=["name"], set_={"value": self._me})
         )
-        return True
+        return watchers.others(connection, self._me)
+
+    def watch(self, connection: Connection, runs: Collection[int] | None) -> None:
+        watchers.enter(connection, self._me, runs)
+
+    def tell_at_commit(self, connection: Connection, word: str) -> None:
+        self._signals.send_at_commit(connection, word)
 
     def listen(self, heard: Callable[[str], None]) -> None:
         self._signals.listen(heard)

@@ -42,7 +42,7 @@ class FlowRecord:
 
 @dataclass(slots=True)
 class ScheduleRecord:
-    """A row of ``schedule``; times in ms since the epoch."""
+    """A row of ``schedule``; ``parameters`` is JSON text, times are ms since the epoch."""
 
     id: str
     flow_id: str
@@ -50,6 +50,8 @@ class ScheduleRecord:
     zone: str
     catchup: str
     overlap: str
+    configuration: str
+    parameters: str | None
     paused: int
     created: int
     updated: int

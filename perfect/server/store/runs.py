@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from perfect.server.store import changes
 from perfect.server.store.records import RunRecord
@@ -32,37 +32,10 @@ _MOVE_TAGS = Prepared(
     ("new_at", "of_run"),
 )
 _NO_TAGS = "{}"
-_MANY_FLOWS = 100
 _AT_ONCE = 500
-_SHORTEST_ID = 4
 _TERMINAL = sorted(TERMINAL)
 # as text, so that SQLite sees that the partial index fits
 _UNSETTLED = text("run.settled = 0")
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which runs are asked for; None asks for any.
-
-    Attributes:
-        states: of these states.
-        flows: of the flows of these ids.
-        client: of this client.
-        tag: with this tag, a name or (name, value).
-        text: whose flow is in ``text_flows`` or whose id begins with it (at least 4 characters).
-        text_flows: ids of the flows that match ``text``.
-        since: started at or after; ms since the epoch.
-        until: started before; ms since the epoch.
-    """
-
-    states: Collection[str] | None = None
-    flows: Collection[str] | None = None
-    client: str | None = None
-    tag: tuple[str, str | None] | None = None
-    text: str | None = None
-    text_flows: Collection[str] = ()
-    since: int | None = None
-    until: int | None = None
 
 
 def insert_new(connection: Connection, record: RunRecord, tags: dict[str, str]) -> None:
@@ -147,61 +120,6 @@ def cancelling(connection: Connection, session: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def page(
-    connection: Connection, wanted: Filter, before: tuple[int, int] | None, limit: int
-) -> list[RunRecord]:
-    """Runs that match, newest first.
-
-    Args:
-        wanted: which.
-        before: (at, key) of the last run of the page before.
-        limit: how many at most.
-    """
-    common = _conditions(wanted)
-    # with a tag, the tags' own index is what is in order
-    tagged = wanted.tag is not None and wanted.tag[1] is not None
-    at, key = (run_tag.c.at, run_tag.c.run) if tagged else (run.c.at, run.c.key)
-    if before is not None:
-        common.append(or_(at < before[0], and_(at == before[0], key < before[1])))
-
-    def newest(*conditions: Any) -> Select[Any]:
-        query = select(*_COLUMNS).where(*common, *conditions)
-        if tagged:
-            query = query.join_from(run_tag, run, run.c.key == run_tag.c.run)
-        return query.order_by(at.desc(), key.desc()).limit(limit)
-
-    branches = _branches(wanted)
-    if branches is None:
-        return [RunRecord(*row) for row in connection.execute(newest())]
-    # one short ordered search per flow instead of sorting all their runs
-    found = {
-        row.key: RunRecord(*row)
-        for condition in branches
-        for row in connection.execute(newest(condition))
-    }
-    return sorted(found.values(), key=lambda r: (r.at, r.key), reverse=True)[:limit]
-
-
-def _branches(wanted: Filter) -> list[Any] | None:
-    """Conditions of which a run must meet one, each served by an index; None for no such condition."""
-    flows = wanted.flows
-    if wanted.text is not None:
-        matching = wanted.text_flows
-        flows = matching if flows is None else set(flows).intersection(matching)
-    if flows is None:
-        return None
-    branches: list[Any] = [run.c.flow_id == flow for flow in flows]
-    if len(branches) > _MANY_FLOWS:
-        # so many that the newest runs are most likely theirs
-        branches = [run.c.flow_id.in_(flows)]
-    if wanted.text is not None and len(wanted.text) >= _SHORTEST_ID:
-        begins = and_(run.c.id >= wanted.text, run.c.id < wanted.text + "\uffff")
-        branches.append(
-            begins if wanted.flows is None else and_(begins, run.c.flow_id.in_(wanted.flows))
-        )
-    return branches
-
-
 def delete(connection: Connection, key: int) -> None:
     """Remove a run with everything that belongs to it (the schema cascades)."""
     if changes.noting(connection):
@@ -224,27 +142,3 @@ def finished_since(
         .limit(limit)
     )
     return [RunRecord(*row) for row in connection.execute(query)]
-
-
-def _one(connection: Connection, query: Select[Any]) -> RunRecord | None:
-    row = connection.execute(query).first()
-    return None if row is None else RunRecord(*row)
-
-
-def _conditions(wanted: Filter) -> list[Any]:
-    conditions: list[Any] = []
-    if wanted.states is not None:
-        conditions.append(run.c.state.in_(wanted.states))
-    if wanted.client is not None:
-        conditions.append(run.c.client == wanted.client)
-    if wanted.tag is not None:
-        name, value = wanted.tag
-        if value is None:
-            conditions.append(run.c.key.in_(select(run_tag.c.run).where(run_tag.c.name == name)))
-        else:
-            conditions.append(and_(run_tag.c.name == name, run_tag.c.value == value))
-    if wanted.since is not None:
-        conditions.append(run.c.at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(run.c.at < wanted.until)
-    return conditions

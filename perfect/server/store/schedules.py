@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields
+from collections.abc import Collection
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
-from perfect.server.store import changes
 from perfect.server.store import changes
 from perfect.server.store.records import ScheduleRecord
 from perfect.server.store.statements import upsert
@@ -16,6 +16,7 @@ from perfect.states import TERMINAL, TaskState
 
 _NAMES = [f.name for f in fields(ScheduleRecord)]
 _COLUMNS = [schedule.c[name] for name in _NAMES]
+_SCHEMA = select(flow.c.parameters).where(flow.c.id == bindparam("of_id"))
 _ACTIVE = sorted(set(TaskState) - TERMINAL)
 
 
@@ -29,14 +30,53 @@ def of_flow(connection: Connection, flow_id: str, *, lock: bool = False) -> Sche
     return _one(connection, select(*_COLUMNS).where(schedule.c.flow_id == flow_id), lock)
 
 
-def listed(connection: Connection) -> list[tuple[ScheduleRecord, str, str]]:
-    """All schedules with the names of their flows and clients, by these."""
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which schedules are asked for; None asks for any.
+
+    Attributes:
+        flow: of the flows of this name or id.
+        client: of this client's flows.
+        paused: paused ones, or those that are not.
+    """
+
+    flow: str | None = None
+    client: str | None = None
+    paused: bool | None = None
+
+
+def listed(
+    connection: Connection,
+    wanted: Filter = Filter(),
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> list[tuple[ScheduleRecord, str, str]]:
+    """Schedules with the names of their flows and clients, by these.
+
+    Args:
+        connection: to read from.
+        wanted: which.
+        after: flow and client of the last one of the page before.
+        limit: how many at most; None is all.
+    """
     query = select(*_COLUMNS, flow.c.name.label("flow"), flow.c.client.label("client")).join_from(
         schedule, flow, flow.c.id == schedule.c.flow_id
     )
+    if wanted.flow is not None:
+        query = query.where((flow.c.name == wanted.flow) | (flow.c.id == wanted.flow))
+    if wanted.client is not None:
+        query = query.where(flow.c.client == wanted.client)
+    if wanted.paused is not None:
+        query = query.where(schedule.c.paused == int(wanted.paused))
+    if after is not None:
+        name, client = after
+        query = query.where(
+            (flow.c.name > name) | ((flow.c.name == name) & (flow.c.client > client))
+        )
+    query = query.order_by(flow.c.name, flow.c.client).limit(limit)
     return [
         (ScheduleRecord(*row[: len(_NAMES)]), row.flow, row.client)
-        for row in connection.execute(query.order_by(flow.c.name, flow.c.client))
+        for row in connection.execute(query)
     ]
 
 
@@ -44,6 +84,22 @@ def due(connection: Connection, now: int, limit: int) -> list[str]:
     """Ids of the schedules that have a slot at or before ``now``, longest due first."""
     query = select(schedule.c.id).where(schedule.c.next <= now).order_by(schedule.c.next)
     return list(connection.execute(query.limit(limit)).scalars())
+
+
+def schema(connection: Connection, flow_id: str) -> str | None:
+    """What the parameters of a flow must be, as JSON text."""
+    found: str | None = connection.execute(_SCHEMA, {"of_id": flow_id}).scalar()
+    return found
+
+
+def to_check(connection: Connection, ids: Collection[str]) -> list[tuple[str | None, str | None]]:
+    """What the parameters of the flows of these schedules must be, and what the schedules give; JSON text."""
+    query = (
+        select(flow.c.parameters, schedule.c.parameters)
+        .join_from(schedule, flow, flow.c.id == schedule.c.flow_id)
+        .where(schedule.c.id.in_(ids))
+    )
+    return [(row[0], row[1]) for row in connection.execute(query)] if ids else []
 
 
 def soonest(connection: Connection) -> int | None:
@@ -97,10 +153,24 @@ def settle_slot(
     )
 
 
-def slots(connection: Connection, schedule_id: str, limit: int) -> list[Row[Any]]:
+def slots(
+    connection: Connection,
+    schedule_id: str,
+    limit: int,
+    *,
+    before: int | None = None,
+    fired: bool | None = None,
+) -> list[Row[Any]]:
     """The last slots of a schedule, newest first: slot, run_id, state, reason, at.
 
     The run is None for a slot that was left out, and for one whose run was deleted.
+
+    Args:
+        connection: to read from.
+        schedule_id: which schedule.
+        limit: how many at most.
+        before: only earlier ones; ms since the epoch.
+        fired: only those that were run, or those that were left out.
     """
     query = (
         select(
@@ -115,6 +185,11 @@ def slots(connection: Connection, schedule_id: str, limit: int) -> list[Row[Any]
         .order_by(schedule_slot.c.slot.desc())
         .limit(limit)
     )
+    if before is not None:
+        query = query.where(schedule_slot.c.slot < before)
+    if fired is not None:
+        reason = schedule_slot.c.reason
+        query = query.where(reason.is_(None) if fired else reason.is_not(None))
     return list(connection.execute(query))
 
 

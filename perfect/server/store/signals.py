@@ -20,8 +20,11 @@ _CHANNEL = "perfect"
 _LOOK = 0.5  # s between two looks whether to end
 _AGAIN = 2.0  # s between two attempts to connect
 _MOST = 10_000  # words that may wait; beyond, they are dropped
-# of NOTIFY itself: 8,000 bytes
-_LONGEST = 7_900
+# bytes of a word; a NOTIFY takes 8,000, with the name of who says it
+LONGEST = 7_900
+# heard instead of the words that nobody heard
+MISSED = '["missed"]'
+_NOTIFY = "SELECT pg_notify(%s, %s)"
 
 
 class Signals:
@@ -45,17 +48,23 @@ class Signals:
             ("perfect-ear", lambda connection: self._hear(connection, heard)),
             ("perfect-mouth", self._speak),
         ):
-            thread = threading.Thread(target=self._keep, args=(work,), name=name, daemon=True)
+            thread = threading.Thread(
+                target=self._keep, args=(name, work), name=name, daemon=True
+            )
             thread.start()
             self._threads.append(thread)
 
     def send(self, word: str) -> None:
         """Tell the others; never blocks."""
-        if self._threads and len(word.encode()) <= _LONGEST - len(self._me):
+        if self._threads and len(word.encode()) <= LONGEST:
             try:
                 self._words.put_nowait(word)
             except queue.Full:
                 pass
+
+    def send_at_commit(self, connection: sa.Connection, word: str) -> None:
+        """Tell the others when, and only if, the open transaction is committed."""
+        connection.exec_driver_sql(_NOTIFY, (_CHANNEL, f"{self._me} {word}"))
 
     def close(self) -> None:
         """Stop."""
@@ -63,19 +72,25 @@ class Signals:
         for thread in self._threads:
             thread.join()
 
-    def _keep(self, work: Callable[[Any], None]) -> None:
+    def _keep(self, name: str, work: Callable[[Any], None]) -> None:
         engine = sa.create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        said = False
         while not self._closing.is_set():
             try:
                 with engine.connect() as connection:
+                    if said:
+                        said = False
+                        _log.warning("%s: words between backends again", name)
                     work(connection.connection.driver_connection)
             except Exception as error:  # whatever the driver raises: try again
-                if not self._closing.is_set():
-                    _log.warning("no word between backends for the moment: %s", error)
+                if not self._closing.is_set() and not said:
+                    said = True
+                    _log.warning("%s: no word between backends for now: %s", name, error)
             self._closing.wait(_AGAIN)
 
     def _hear(self, connection: Any, heard: Callable[[str], None]) -> None:
         connection.execute(f"LISTEN {_CHANNEL}")
+        heard(MISSED)
         while not self._closing.is_set():
             for notice in connection.notifies(timeout=_LOOK):
                 sender, _, word = notice.payload.partition(" ")
@@ -88,4 +103,4 @@ class Signals:
                 word = self._words.get(timeout=_LOOK)
             except queue.Empty:
                 continue
-            connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, f"{self._me} {word}"))
+            connection.execute(_NOTIFY, (_CHANNEL, f"{self._me} {word}"))

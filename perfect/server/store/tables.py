@@ -118,6 +118,7 @@ run_tag = Table(
     Column("at", BigInteger, primary_key=True),
     _run_key(primary_key=True),
     Index("run_tag_run", "run"),
+    Index("run_tag_name_at", "name", "at", "run"),
     sqlite_with_rowid=False,
 )
 
@@ -245,6 +246,9 @@ schedule = Table(
     Column("zone", Text, nullable=False),
     Column("catchup", Text, nullable=False),
     Column("overlap", Text, nullable=False),
+    # of its runs
+    Column("configuration", Text, nullable=False),
+    Column("parameters", Text),
     Column("paused", SmallInteger, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),

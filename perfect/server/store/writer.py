@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -53,6 +53,19 @@ class Transaction:
             callback()
 
 
+class Others(Protocol):
+    """The other backends on the database; asked on the writer's thread."""
+
+    def wrote(self, connection: Connection) -> changes.Elsewhere | None:
+        """At the start of a transaction: what they watch, if one of them has written since the last one, else None.
+
+        Then, too, what was remembered of the database may be wrong.
+        """
+
+    def tell_of(self, connection: Connection, changed: changes.Changes) -> None:
+        """At its end: let those who watch know what it changed, if and when it is committed."""
+
+
 _Job = tuple[Callable[[Transaction], Any], "Future[Any]", int]
 
 
@@ -64,8 +77,7 @@ class Writer:
         max_bytes: how many bytes of jobs may wait.
         forget: called when something was rolled back: what was remembered of the database may be wrong now.
         tell: called on the writer's thread after a commit with what changed, while ``watch`` is on.
-        others_wrote: asked at the start of each transaction whether somebody else has written since the last one:
-            then, too, what was remembered may be wrong.
+        others: the other backends on this database, if there may be any.
 
     Attributes:
         watch: what somebody wants to be told of.
@@ -78,12 +90,12 @@ class Writer:
         max_bytes: int,
         forget: Callable[[], None],
         tell: Callable[[changes.Changes], None] | None = None,
-        others_wrote: Callable[[Connection], bool] | None = None,
+        others: Others | None = None,
     ) -> None:
         self.watch = changes.Watch()
         self.commits = 0
         self._tell = tell
-        self._others_wrote = others_wrote
+        self._others = others
         self._connect = connect
         self._max_bytes = max_bytes
         self._forget = forget
@@ -169,8 +181,11 @@ class Writer:
         done: list[tuple[Future[Any], Any, Transaction]] = []
         changed = changes.Changes(self.watch)
         with connection.begin():
-            if self._others_wrote is not None and self._others_wrote(connection):
-                self._forget()
+            if self._others is not None:
+                elsewhere = self._others.wrote(connection)
+                if elsewhere is not None:
+                    self._forget()
+                    self.watch.elsewhere = elsewhere
             for job, future, _ in group:
                 if not future.set_running_or_notify_cancel():
                     continue
@@ -191,8 +206,10 @@ class Writer:
                     done.append((future, result, transaction))
                     if noted is not None:
                         changed.add(noted)
+            if changed and self._others is not None and self.watch.elsewhere.on:
+                self._others.tell_of(connection, changed)
         self.commits += 1
-        if changed and self._tell is not None:
+        if changed and self._tell is not None and self.watch.on:
             self._tell(changed)
         for future, result, transaction in done:
             transaction.committed()

@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("retry_of", sa.Text))
     for name in ("kind", "peer", "login"):
         op.add_column("audit", sa.Column(name, sa.Text))
+    op.create_index("run_tag_name_at", "run_tag", ["name", "at", "run"])
     op.create_table(
         "login",
         sa.Column("mark", sa.Text, primary_key=True),
@@ -45,8 +46,9 @@ def upgrade() -> None:
         ),
         *(
             sa.Column(name, sa.Text, nullable=False)
-            for name in ("expression", "zone", "catchup", "overlap")
+            for name in ("expression", "zone", "catchup", "overlap", "configuration")
         ),
+        sa.Column("parameters", sa.Text),
         sa.Column("paused", sa.SmallInteger, nullable=False),
         *(
             sa.Column(name, sa.BigInteger, nullable=False)

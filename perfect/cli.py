@@ -6,13 +6,12 @@ Errors are one line on stderr and an exit code: 2 for a wrong call, 1 for anythi
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from perfect import __version__, sdk, session, settings
+from perfect import __version__, sdk, session, settings, timetable
 from perfect.api import PerfectAPIClient, quote
 from perfect.definitions import LONGEST_NAME
 from perfect.errors import (
@@ -26,7 +25,16 @@ from perfect.errors import (
 from perfect.failures import describe
 from perfect.loading import load_flows
 from perfect.running import execute
-from perfect.show import Table, ago, ago_seconds, seconds_between, show_schedule, show_state
+from perfect.show import (
+    Table,
+    ago,
+    ago_seconds,
+    coloured,
+    seconds_between,
+    show_failure,
+    show_schedule,
+    show_state,
+)
 from perfect.signals import RunCancelled
 from perfect.states import TaskState
 from perfect.typed import read_parameters
@@ -161,7 +169,13 @@ def _parser() -> argparse.ArgumentParser:
 
     command("flows", "List the flows that the backend knows.", _flows)
 
-    schedules = command("schedules", "List schedules, or pause or resume one.", _schedules)
+    schedules = command("schedules", "List schedules, look at, pause or resume one.", _schedules)
+    schedules.add_argument("name", nargs="?", metavar="NAME", help="of this flow, by name or id")
+    schedules.add_argument(
+        "--slots", action="store_true", help="only what became of the times that have come"
+    )
+    schedules.add_argument("--left-out", action="store_true", help="only those of them not run")
+    schedules.add_argument("--limit", type=_limit, default=20, help="how many (default 20)")
     either = schedules.add_mutually_exclusive_group()
     either.add_argument("--pause", metavar="NAME", help="pause the schedule of this flow")
     either.add_argument("--resume", metavar="NAME", help="let it go on")
@@ -200,6 +214,15 @@ def _parser() -> argparse.ArgumentParser:
     db.add_argument("what", choices=("check", "backup", "vacuum"))
     db.add_argument("file", nargs="?", metavar="FILE", help="backup: where the copy goes")
     db.add_argument("--db", help="SQLite file or URL (default: perfect.db in PERFECT_HOME)")
+
+    webhooks = command(
+        "webhooks", "List who is told of runs that go wrong, or send each a test.", _webhooks
+    )
+    webhooks.add_argument("what", choices=("list", "test"), nargs="?", default="list")
+    webhooks.add_argument("--webhook", metavar="URL", action="append", default=[], help="one more")
+    webhooks.add_argument(
+        "--config", metavar="TOML", help="file with webhooks (default: server.toml in PERFECT_HOME)"
+    )
 
     backend = command("backend", "Select what flows report to.", _backend)
     backend.add_argument("kind", choices=("server", "mock"))
@@ -248,6 +271,13 @@ def _db(options: argparse.Namespace) -> int:
     from perfect.server import upkeep
 
     return upkeep.main(options.what, options.file, options.db)
+
+
+def _webhooks(options: argparse.Namespace) -> int:
+    _import_server()
+    from perfect.server import notify
+
+    return notify.main(options.what, options.config, options.webhook)
 
 
 def _import_server() -> Any:
@@ -343,32 +373,23 @@ def _flows(options: argparse.Namespace) -> int:
 
 def _schedules(options: argparse.Namespace) -> int:
     client = _client()
-    listed = client.request("GET", "/api/schedules")["schedules"]
     wanted = options.pause or options.resume
     if wanted is not None:
-        found = [one for one in listed if wanted in (one["flowName"], one["flowId"], one["id"])]
-        if not found:
-            known = ", ".join(sorted({one["flowName"] for one in listed})) or "none"
-            raise NotFound("schedule", wanted, f"flows that have one: {known}")
-        if len(found) > 1:
-            ids = ", ".join(f"{one['id']} of {one['clientId']}" for one in found)
-            raise ConfigurationError(
-                "NAME", wanted, f"several clients have it; name one by id: {ids}"
-            )
-        path = f"/api/schedules/{quote(found[0]['id'])}"
-        listed = [client.request("PATCH", path, {"paused": bool(options.pause)})["schedule"]]
-    table = Table("FLOW", "SCHEDULE", "NEXT", "LAST", "CLIENT")
-    for one in listed:
-        last = one["slots"][0] if one["slots"] else None
-        became = "" if last is None else f"{last['slot']}  {last['state'] or last['reason'] or ''}"
-        table.add(
-            one["flowName"],
-            show_schedule({**one, "every_seconds": one["everySeconds"]}),
-            "paused" if one["paused"] else (one["next"] or ["never"])[0],
-            became,
-            one["clientId"],
-        )
-    return table.print("No schedules: give a flow one, as in @flow(schedule=CronSchedule(…)).")
+        return timetable.print_list([timetable.pause(client, wanted, bool(options.pause))])
+    if options.name is None:
+        if options.slots or options.left_out:
+            print("perfect schedules: name the flow whose times are wanted", file=sys.stderr)
+            return 2
+        return timetable.print_list(list(timetable.listed(client)))
+    whole = not (options.slots or options.left_out)
+    for number, one in enumerate(timetable.named(client, options.name)):
+        if number:
+            print()
+        if whole:
+            timetable.print_one(one)
+        found = timetable.slots(client, one["id"], options.limit, left_out=options.left_out)
+        timetable.print_slots(found)
+    return 0
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -431,12 +452,13 @@ def _retry(options: argparse.Namespace) -> int:
 def _logs(options: argparse.Namespace) -> int:
     client = _client()
     run = _find_run(client, options.run)
+    show = coloured if sys.stdout.isatty() else str  # a file gets the lines as they are
     after = 0
     while True:
         ended = TaskState(run["state"]).is_terminal
         page = client.request("GET", f"/api/runs/{run['id']}/logs?after={after}&limit={MOST_LINES}")
         for line in page["logs"]:
-            print(line["text"])
+            print(show(line["text"]))
         sys.stdout.flush()
         if page.get("next"):
             after = page["next"]
@@ -444,9 +466,13 @@ def _logs(options: argparse.Namespace) -> int:
         if page["logs"]:
             after = page["logs"][-1]["seq"]
         if ended or not options.follow:
-            return 0
+            break
         time.sleep(FOLLOW)
         run = client.request("GET", f"/api/runs/{run['id']}")
+    if run["state"] == "FAILED":
+        for text in show_failure(run).splitlines():
+            print(coloured(text), file=sys.stderr)
+    return 0
 
 
 def _find_run(client: PerfectAPIClient, wanted: str) -> Any:
@@ -508,6 +534,12 @@ def _client() -> PerfectAPIClient:
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port (0-65535)")
+    return int(text)
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 
 

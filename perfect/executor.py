@@ -43,6 +43,9 @@ class FlowExecutor(TaskCalls):
         parent: id of the run this one was called in.
         trigger: "call", "request" or "schedule".
         retry_of: id of the run that this one repeats.
+
+    Attributes:
+        begun: whether the run has begun, and so is told to its end.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class FlowExecutor(TaskCalls):
         run.caller = self
         run.abandon = self._abandon
         run.relieve = session.relieve
+        self.begun = False
         self._function = definition.func
 
     def execute(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -135,7 +139,7 @@ class FlowExecutor(TaskCalls):
                     self._pool.close(cancel=True, wait=False)
             raise
 
-    def refuse(self, error: Exception, given: dict[str, Any]) -> None:
+    def refuse(self, error: Exception | SystemExit, given: dict[str, Any]) -> None:
         """Begin and fail the run without calling the flow: what it was given can't be used."""
         with terminable():
             token = self._begin((), {})
@@ -147,6 +151,7 @@ class FlowExecutor(TaskCalls):
                 current.reset(token)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.begun = True
         self.run.parameters = _parameters(self._function, args, kwargs)
         self.run.given = partial(_arguments, self._function, args, kwargs)
         capture.begin()
@@ -242,53 +247,75 @@ def _shown(arguments: dict[str, Any]) -> dict[str, Any]:
     return shown if isinstance(shown, dict) else {}
 
 
-def create_execution_handler(
-    registry: WorkflowRegistry, session: Session
-) -> Callable[[ExecutionRequest], Any]:
-    """Make what executes an execution request: looks the flow up and runs it to its end.
+class ExecutionHandler:
+    """Executes execution requests: looks the flow up and runs it to its end.
 
     The listener calls it in a thread of its own for each request. What the flow raises is in the run
-    and goes no further.
+    and goes no further; where it can't begin, the run is FAILED all the same.
+
+    Args:
+        registry: where flows are found by their names.
+        session: where the runs are reported.
     """
 
-    def handle(request: ExecutionRequest) -> Any:
-        definition = registry.get_flow(request.flow_name)
-        if definition is None:
-            definition = _missing_flow(request.flow_name)
-        executor = FlowExecutor(
-            session,
+    def __init__(self, registry: WorkflowRegistry, session: Session) -> None:
+        self._registry = registry
+        self._session = session
+
+    def __call__(self, request: ExecutionRequest, /) -> Any:
+        definition = self._definition(request)
+        executor = self._executor(request, definition)
+        try:
+            args, kwargs = definition.arguments(request.parameters)
+            if definition.is_async:
+                import asyncio  # 25 ms, and only needed here
+
+                with asyncio.Runner() as runner:
+                    runner.get_loop()  # where there is none to be had, no coroutine is left over
+                    return runner.run(executor.execute_async(*args, **kwargs))
+            return executor.execute(*args, **kwargs)
+        except RunCancelled as error:
+            log.info("run %s of flow %r: %s", request.run_id, request.flow_name, error)
+        except (Exception, SystemExit) as error:
+            if not executor.begun:
+                executor.refuse(error, request.parameters)
+            _complain(request, error)
+        return None
+
+    def refuse(self, request: ExecutionRequest, error: Exception) -> None:
+        """Fail the run that was asked for without calling the flow."""
+        executor = self._executor(request, self._definition(request))
+        executor.refuse(error, request.parameters)
+        _complain(request, error)
+
+    def _definition(self, request: ExecutionRequest) -> FlowDefinition:
+        name = request.flow_name
+        return self._registry.get_flow(name) or _missing_flow(name)
+
+    def _executor(self, request: ExecutionRequest, definition: FlowDefinition) -> FlowExecutor:
+        return FlowExecutor(
+            self._session,
             definition,
             run_id=request.run_id,
             configuration=request.configuration,
             trigger=request.trigger,
             retry_of=request.retry_of,
         )
-        try:
-            args, kwargs = definition.arguments(request.parameters)
-        except Exception as error:  # nothing of the flow has begun, and the run must end
-            executor.refuse(error, request.parameters)
-            log.error("run %s of flow %r failed: %s", request.run_id, request.flow_name, error)
-            return None
-        try:
-            if definition.is_async:
-                import asyncio  # 25 ms, and only needed here
 
-                return asyncio.run(executor.execute_async(*args, **kwargs))
-            return executor.execute(*args, **kwargs)
-        except RunCancelled as error:
-            log.info("run %s of flow %r: %s", request.run_id, request.flow_name, error)
-            return None
-        except (Exception, SystemExit) as error:
-            log.error(
-                "run %s of flow %r failed: %s: %s",
-                request.run_id,
-                request.flow_name,
-                type(error).__name__,
-                error,
-            )
-            return None
 
-    return handle
+def _complain(request: ExecutionRequest, error: BaseException) -> None:
+    log.error(
+        "run %s of flow %r failed: %s: %s",
+        request.run_id,
+        request.flow_name,
+        type(error).__name__,
+        error,
+    )
+
+
+def create_execution_handler(registry: WorkflowRegistry, session: Session) -> ExecutionHandler:
+    """Make what executes execution requests of these flows."""
+    return ExecutionHandler(registry, session)
 
 
 def _missing_flow(name: str) -> FlowDefinition:

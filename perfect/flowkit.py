@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from perfect import tasks, wiring
 from perfect.caching import TaskCache
-from perfect.definitions import check_name, check_tags, check_text, get_registry
+from perfect.definitions import (
+    check_configuration,
+    check_name,
+    check_tags,
+    check_text,
+    get_registry,
+)
 from perfect.errors import (
     ConfigurationError,
     CycleError,
@@ -142,6 +148,7 @@ class _Pipeline:
             DAGCycleError: tasks wait for each other.
             GraphError: a required parameter gets nothing, or two tasks have one name.
         """
+        check_configuration(configuration)
         chosen = self._executor(executor)
         definition = self._definition(chosen, checked_store(resume))
         results: dict[str, Any] = execute(definition, configuration, (), {}, serve=False)

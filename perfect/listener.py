@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from perfect.api import SHORT_POLL, ExecutionRequest, PerfectAPIClient, quote
 from perfect.delivery import FIRST_WAIT, LONGEST_WAIT, REFUSED_WAIT, Sender
@@ -17,6 +17,15 @@ from perfect.threads import spawn
 log = logging.getLogger("perfect")
 
 ONLY_LISTEN_AFTER = 1.0  # s without a free place; most runs are over by then
+
+
+class Execute(Protocol):
+    """Runs one request to its end, in the calling thread."""
+
+    def __call__(self, request: ExecutionRequest, /) -> Any: ...
+
+    def refuse(self, request: ExecutionRequest, error: Exception) -> None:
+        """End the run as FAILED instead."""
 
 
 class Listener:
@@ -37,7 +46,7 @@ class Listener:
         client: PerfectAPIClient,
         sender: Sender,
         put: Put,
-        execute: Callable[[ExecutionRequest], Any],
+        execute: Execute,
     ) -> None:
         self.concurrency = 0
         self._client = client
@@ -50,6 +59,7 @@ class Listener:
         self._stopped = False
         self._only_listens = False  # whether the open poll takes no request, for want of a place
         self._interrupted = False
+        self._claiming = False
         self.thread = spawn("perfect-listener", self._run)
 
     def serve(self, flows: Iterable[dict[str, Any]], concurrency: int) -> None:
@@ -67,7 +77,8 @@ class Listener:
         deadline = None if timeout is None else monotonic() + timeout
         with self._changed:
             self._stopped = True
-            self._client.close()  # an open poll is broken off, what it would have got stays there
+            if not self._claiming:  # what is being claimed may be ours already
+                self._client.close()  # an open poll is broken off, what it would have got stays there
             self._changed.notify_all()
             while self._running:
                 left = None if deadline is None else deadline - monotonic()
@@ -137,24 +148,40 @@ class Listener:
     def _take(self, answer: Any) -> bool:
         """Start what the answer asks for; False if that is nothing."""
         request = ExecutionRequest.from_answer(answer)
-        if request is None or not self._claim(request):
+        if request is None:
             return False
         thread = threading.Thread(
             target=self._execute_one, args=(request,), name=f"perfect-run-{request.run_id}"
         )
         thread.daemon = True
         with self._changed:
-            self._running.add(thread)
-        thread.start()
+            if self._stopped and request.lease is not None:
+                return False  # it is offered to another session
+            self._claiming = True
+            self._running.add(thread)  # who waits for what is under way waits for this, too
+        try:
+            if not self._claim(request):
+                self._ended(thread)
+                return False
+            thread.start()
+        except RuntimeError as error:  # no thread is to be had
+            self._execute.refuse(request, error)
+            self._ended(thread)
+            self._wait(LONGEST_WAIT)  # the next request is for others, if there are any
+        finally:
+            with self._changed:
+                self._claiming = False
+                if self._stopped:
+                    self._client.close()
         return True
 
     def _claim(self, request: ExecutionRequest) -> bool:
         """Whether this session may execute the request (PROTOCOL part 4, claim)."""
-        if request.lease is None:
-            return not self._stopped
+        if request.lease is None:  # handed over means started
+            return True
         path = f"/api/execution-requests/{quote(request.run_id)}/claim"
         pause = FIRST_WAIT
-        while not self._stopped:  # unclaimed, it is offered to another session
+        while True:
             try:
                 self._client.request("POST", path, {"lease": request.lease})
                 return True
@@ -164,18 +191,24 @@ class Listener:
                     return False
             except BackendUnreachable:
                 pass
-            # It may have been granted, and the answer lost: then nobody else will execute the run.
+            # It may have been granted, and the answer lost: then nobody else will execute the run, and our
+            # silence ends it. Else it is offered to another session.
+            if self._stopped:
+                return False
             self._wait(pause)
             pause = min(LONGEST_WAIT, pause * 2)
-        return False
+
+    def _ended(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self._running.discard(thread)
+            self._changed.notify_all()
 
     def _execute_one(self, request: ExecutionRequest) -> None:
         try:
             self._execute(request)
         finally:
+            self._ended(threading.current_thread())
             with self._changed:
-                self._running.discard(threading.current_thread())
-                self._changed.notify_all()
                 while self._only_listens and not self._stopped:
                     # Again, because the poll may only just be setting out.
                     self._interrupted = True

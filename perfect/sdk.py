@@ -277,7 +277,7 @@ def connect(timeout: float = 5.0) -> bool:
 def current_run() -> RunInfo | None:
     """The run that this code is part of: its id, configuration, parameters, …; None outside a run.
 
-    In flows and tasks, in their threads and coroutines, and in a graph's worker processes.
+    In flows and tasks, in their threads and coroutines, and wherever a graph's tasks run.
     """
     scope = find_scope()
     return None if scope is None else scope.about()
@@ -286,9 +286,9 @@ def current_run() -> RunInfo | None:
 def cancelled() -> bool:
     """Whether the run is to end: for a long task to ask now and then, and to return or raise if so.
 
-    The run is CANCELLED either way. False outside a run, and in tasks that work in other processes: in those of
-    a `ProcessExecutor` or of a cluster made for the run, a cancelled run's tasks are killed; on another Dask
-    cluster they are left to themselves.
+    The run is CANCELLED either way. False outside a run. In this process a task that does not ask is waited for.
+    In other processes it has 3 s: then those of a `ProcessExecutor` or of a cluster made for the run are killed; on
+    another Dask cluster it is left to itself.
     """
     return cancellation() is not None
 

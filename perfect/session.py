@@ -22,10 +22,11 @@ from perfect.records import FlowRun, new_id
 from perfect.settings import Settings
 
 if TYPE_CHECKING:
-    from perfect.api import ExecutionRequest, PerfectAPIClient
+    from perfect.api import PerfectAPIClient
     from perfect.delivery import Sender
     from perfect.heart import Heart
-    from perfect.listener import Listener
+    from perfect.listener import Execute, Listener
+    from perfect.transport import Transport
 
 log = logging.getLogger("perfect")
 
@@ -35,8 +36,6 @@ CROWDED = (
 RELIEF = 0.01  # s
 CANCELLED = "cancelled from the dashboard"
 INTERRUPTED_FLUSH = 3.0  # s that delivery may take after Ctrl+C or SIGTERM
-
-Execute = Callable[["ExecutionRequest"], Any]
 
 
 class Session:
@@ -133,7 +132,7 @@ class Session:
             except RuntimeError as error:  # no more threads to be had: the next run tries again
                 log.warning("perfect: this run is not tracked yet: %s", error)
 
-    def _new_client(self, session_id: str) -> PerfectAPIClient:
+    def _new_client(self, session_id: str, transport: Transport | None = None) -> PerfectAPIClient:
         from perfect.api import PerfectAPIClient
 
         return PerfectAPIClient(
@@ -142,6 +141,7 @@ class Session:
             session_id=session_id,
             api_key=self.settings.api_key,
             cancel_handler=self.cancel if session_id == self.id else None,
+            transport=transport,
         )
 
     def connect(self, timeout: float) -> bool:
@@ -166,10 +166,11 @@ class Session:
             return
         with self._lock:
             if self._listener is None:
+                from perfect.keeping import KeepingTransport
                 from perfect.listener import Listener
 
                 try:
-                    client = self._new_client(self.id)
+                    client = self._new_client(self.id, KeepingTransport(self.settings.backend_url))
                     self._listener = Listener(client, self._sender, self.put, execute)
                 except RuntimeError as error:  # no more threads to be had
                     log.warning("perfect: this process takes no execution requests: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from datetime import UTC, datetime
@@ -20,12 +21,20 @@ ICONS = {
     "CANCELLED": "■",
 }
 _COLOURS = {"RUNNING": 36, "RETRYING": 33, "COMPLETED": 32, "FAILED": 31, "CANCELLED": 33}
+_HARMLESS = re.compile(r"(\x1b\[[0-9;:]*m|\t)")
 WIDEST = 48  # columns of one cell that is not the last
 
 
 def use_colour() -> bool:
     """Whether stdout takes colours: a terminal, and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def coloured(text: str) -> str:
+    """A line from elsewhere as a terminal may show it: with its colours, but nothing else that a terminal obeys."""
+    return "".join(
+        part if _HARMLESS.fullmatch(part) else printable(part) for part in _HARMLESS.split(text)
+    )
 
 
 def show_state(state: str) -> str:
@@ -44,6 +53,14 @@ def show_schedule(schedule: str | dict[str, Any] | None) -> str:
         if schedule.get(option, usual) != usual:
             words.append(f"{option}={schedule[option]}")
     return " ".join(words)
+
+
+def show_failure(run: dict[str, Any]) -> str:
+    """Why a run has failed: its traceback, or what else there is."""
+    error = run.get("error")
+    if not error:
+        return str(run.get("reason") or "FAILED")
+    return (error.get("traceback") or f"{error.get('type')}: {error.get('message')}").rstrip()
 
 
 def _width(text: str) -> int:

@@ -10,7 +10,8 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,7 +63,7 @@ class UrllibTransport:
             _TrackedSecureHandler(self),
             _NoRedirect(),
         ]
-        if _is_loopback(urllib.parse.urlsplit(self.base_url).hostname or ""):
+        if is_loopback(urllib.parse.urlsplit(self.base_url).hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -71,7 +72,7 @@ class UrllibTransport:
     ) -> Response:
         if self.closed:
             raise BackendUnreachable("this client is closed")
-        try:
+        with reaching():
             request = urllib.request.Request(
                 self.base_url + path, data=body, headers=headers, method=method
             )
@@ -80,14 +81,7 @@ class UrllibTransport:
             except urllib.error.HTTPError as error:
                 answer = error  # an answer like any other
             with answer:
-                data = answer.read(LARGEST_ANSWER)
-                if answer.length:  # of what was announced, so much did not come
-                    raise BackendUnreachable("the answer broke off")
-                return Response(answer.status, dict(answer.headers.items()), data)
-        except urllib.error.URLError as error:
-            raise BackendUnreachable(str(error.reason)) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise BackendUnreachable(f"{type(error).__name__}: {error}") from error
+                return read(answer)
 
     def close(self) -> None:
         self.closed = True
@@ -103,7 +97,30 @@ class UrllibTransport:
                     pass
 
 
-def _is_loopback(host: str) -> bool:
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Whatever goes wrong in the block means that there was no answer."""
+    try:
+        yield
+    except urllib.error.URLError as error:
+        raise BackendUnreachable(str(error.reason)) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise BackendUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def read(answer: Any) -> Response:
+    """The whole of an answer.
+
+    Raises:
+        BackendUnreachable: it broke off.
+    """
+    data = answer.read(LARGEST_ANSWER)
+    if answer.length:  # of what was announced, so much did not come
+        raise BackendUnreachable("the answer broke off")
+    return Response(answer.status, dict(answer.headers.items()), data)
+
+
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name
@@ -131,7 +148,7 @@ class _Response(http.client.HTTPResponse):
             raise
 
 
-def _tracked(base: type[http.client.HTTPConnection], transport: UrllibTransport) -> Any:
+def tracked(base: type[http.client.HTTPConnection], transport: UrllibTransport) -> Any:
     """A connection class that notes its open sockets, so that a long poll can be broken off."""
 
     class Tracked(base):  # type: ignore[misc, valid-type]
@@ -160,7 +177,7 @@ def _tracked(base: type[http.client.HTTPConnection], transport: UrllibTransport)
 class _TrackedHandler(urllib.request.HTTPHandler):
     def __init__(self, transport: UrllibTransport) -> None:
         super().__init__()
-        self._connection = _tracked(http.client.HTTPConnection, transport)
+        self._connection = tracked(http.client.HTTPConnection, transport)
 
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self._connection, request)
@@ -169,7 +186,7 @@ class _TrackedHandler(urllib.request.HTTPHandler):
 class _TrackedSecureHandler(urllib.request.HTTPSHandler):
     def __init__(self, transport: UrllibTransport) -> None:
         super().__init__()
-        self._connection = _tracked(http.client.HTTPSConnection, transport)
+        self._connection = tracked(http.client.HTTPSConnection, transport)
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self._connection, request)

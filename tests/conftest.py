@@ -12,6 +12,7 @@ import pytest
 from perfect import session as sessions
 from perfect.definitions import get_registry
 from tests.support.backend import BackendProcess
+from tests.support.postgres import PostgresServer, programs
 
 # Under .ci/run every means is installed, so a test that skips for the lack of one is a failure.
 IN_CI = os.environ.get("PERFECT_TESTS_REQUIRE_ALL") == "1"
@@ -58,6 +59,15 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendProcess
     """One real backend process, shared by the tests that leave it running."""
     with BackendProcess(tmp_path_factory.mktemp("backend")) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A private PostgreSQL server."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ LAYERS = """
     ticker events transport pool
     terminal
     capture spool
-    threads forking api backlog
+    threads forking api keeping backlog
     documented
     native
     reporting
@@ -59,7 +59,7 @@ LAYERS = """
     graph.blueprint
     sdk core flowkit
     testing loading show typed
-    demo
+    demo timetable
     cli
     __main__
 """
@@ -76,6 +76,7 @@ ALLOWED_LATE = {
     ("session", "perfect.api"),
     ("session", "perfect.delivery"),
     ("session", "perfect.heart"),
+    ("session", "perfect.keeping"),
     ("session", "perfect.listener"),
     ("settings", "tomllib"),
     ("schedules", "zoneinfo"),  # most schedules are in UTC
@@ -102,6 +103,7 @@ ALLOWED_LATE = {
     ("cli", "perfect.demo"),
     ("cli", "perfect.server.serve"),  # an extra
     ("cli", "perfect.server.upkeep"),
+    ("cli", "perfect.server.notify"),
 }
 # What the server may know of the rest.
 OF_THE_SERVER = {"perfect.errors", "perfect.states", "perfect.schedules"}

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from perfect import __version__
+from perfect import __version__, timetable
 from perfect.cli import main
+from perfect.show import coloured
 from tests.support.backend import BackendProcess
-from tests.support.processes import python
+from tests.support.processes import poll_until, python
 
 FLOWS = """
 from perfect import flow, task
@@ -153,6 +154,27 @@ def test_flows_runs_and_logs(
     assert capsys.readouterr().out == "No such runs.\n"
 
 
+def test_logs_of_a_failed_run_end_with_its_error(
+    own_backend: BackendProcess,
+    source: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PERFECT_BACKEND_URL", own_backend.url)
+    assert main(["run", f"{source}:broken"]) == 1
+    run = own_backend.wait_for_run(lambda run: run["state"] == "FAILED")
+    capsys.readouterr()
+    assert main(["logs", run["id"]]) == 0
+    lines, error = capsys.readouterr()
+    assert "Traceback" not in lines
+    assert error.startswith("Traceback") and error.endswith("ValueError: it broke\n")
+
+
+def test_a_terminal_is_shown_colours_and_nothing_else_it_obeys() -> None:
+    assert coloured("\x1b[1;31mred\x1b[0m\tx") == "\x1b[1;31mred\x1b[0m\tx"
+    assert coloured("\x1b]0;title\x07a\rb\x1b[2Jc\x1b[31") == "·]0;title·a·b·[2Jc·[31"
+
+
 def test_schedules(
     own_backend: BackendProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,8 +186,8 @@ def test_schedules(
         own_backend.request("POST", "/api/flows", {"name": name, "schedule": given})
     assert main(["schedules"]) == 0
     monthly, plain = capsys.readouterr().out.splitlines()[1:]
-    assert re.search(r"monthly +0 6 1 \* \* Europe/Berlin overlap=skip +20\d\d-\d\d-", monthly)
-    assert re.search(r"plain +every 3600 s +20\d\d-\d\d-\d\dT\d\d:00:00", plain)
+    assert re.search(r"monthly +0 6 1 \* \* Europe/Berlin +20\d\d-\d\d-01 0[45]:00$", monthly)
+    assert re.search(r"plain +every 3600 s +20\d\d-\d\d-\d\d \d\d:00$", plain)
     assert main(["flows"]) == 0
     assert "0 6 1 * * Europe/Berlin overlap=skip" in capsys.readouterr().out
     assert main(["schedules", "--pause", "monthly"]) == 0
@@ -185,6 +207,66 @@ def test_schedules(
     )
     assert main(["schedules", "--pause", "plain"]) == 1
     assert "several clients have it" in capsys.readouterr().err
+    assert main(["schedules"]) == 0
+    assert re.search(r"plain +0 0 \* \* \* .* b$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_what_became_of_a_schedule(
+    own_backend: BackendProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFECT_BACKEND_URL", own_backend.url)
+    given = {"cron": "0 6 1 * *", "configuration": "release", "parameters": {"region": "ü"}}
+    own_backend.request("POST", "/api/flows", {"name": "monthly", "schedule": given})
+    assert main(["schedules", "monthly"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("monthly: 0 6 1 * *, UTC\n  next (UTC)     20")
+    for line in ("configuration  release", 'parameters     {"region": "ü"}', "catchup=skip"):
+        assert line in said
+    assert said.endswith("No time of it has come yet.\n")
+    given = {"every_seconds": 1, "overlap": "skip"}
+    own_backend.request("POST", "/api/flows", {"name": "often", "schedule": given})
+    poll_until(
+        lambda: len(own_backend.get("/api/schedules?flow=often")["schedules"][0]["slots"]) > 3
+    )
+    assert main(["schedules", "--pause", "often"]) == 0
+    capsys.readouterr()
+    assert main(["schedules", "often", "--slots"]) == 0
+    head, *slots = capsys.readouterr().out.splitlines()
+    assert head == "TIME (UTC)           RUN"
+    assert re.fullmatch(r"20[-0-9]{8} [:0-9]{8}  ○ PENDING    [-0-9a-f]{36}", slots[-1])
+    left_out = "– left out   a run of this schedule was still active (overlap=skip)"
+    assert all(line.endswith(left_out) for line in slots[:-1]) and len(slots) > 3
+    assert main(["schedules", "often", "--left-out", "--limit", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [head, *slots[:2]]
+    monkeypatch.setattr(timetable, "_PAGE", 2)  # page by page it is the same
+    assert main(["schedules", "often", "--slots", "--limit", "3"]) == 0
+    assert capsys.readouterr().out.splitlines() == [head, *slots[:3]]
+    assert main(["schedules"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["schedules", "nix"]) == 1
+    assert "flows that have one: monthly, often" in capsys.readouterr().err
+    assert main(["schedules", "--slots"]) == 2
+    assert "name the flow" in capsys.readouterr().err
+    for wrong in ("0", "-1", "x", "²"):
+        with pytest.raises(SystemExit):
+            main(["schedules", "often", "--limit", wrong])
+        assert "no number from 1 on" in capsys.readouterr().err
+
+
+def test_a_long_reason_goes_on_below_itself_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    slot = {"slot": "2026-01-01T06:00:00.000Z", "runId": None, "state": None}
+    found = [
+        {**slot, "reason": "a run was still active \x1b[2J " + "x " * 40},
+        {**slot, "reason": None},
+    ]
+    timetable.print_slots(iter(found))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) == 5 and "\x1b" not in "".join(lines)
+    assert lines[2].startswith(" " * 34 + "x") and lines[-1].endswith("its run was deleted")
 
 
 def test_backend_selects_mock_and_server(

@@ -14,9 +14,11 @@ import pytest
 import perfect
 from perfect import RunInfo, current_run, flow, task
 from perfect.core import (
+    DaskExecutor,
     Executor,
     Flow,
     FlowRunner,
+    LocalDaskExecutor,
     LocalExecutor,
     Parameter,
     ProcessExecutor,
@@ -24,6 +26,7 @@ from perfect.core import (
 )
 from perfect.testing import mock
 from tests.support.asking import ask
+from tests.support.dask import shared_cluster
 
 
 def asked(value: Any) -> RunInfo:
@@ -144,10 +147,33 @@ def test_two_runs_at_once_don_t_see_each_other() -> None:
         assert list(pool.map(at_once, "ab")) == ["a", "b"]
 
 
-EXECUTORS = [LocalExecutor(), ThreadExecutor(2), ProcessExecutor(1)]
+def on_dask() -> Executor:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    return DaskExecutor(shared_cluster())
 
 
-@pytest.mark.parametrize("executor", EXECUTORS, ids=lambda one: type(one).__name__)
+def on_dask_in_threads() -> Executor:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    return LocalDaskExecutor(num_workers=1)
+
+
+EXECUTORS = [
+    LocalExecutor,
+    lambda: ThreadExecutor(2),
+    lambda: ProcessExecutor(1),
+    lambda: ProcessExecutor(1, start_method="spawn"),
+    on_dask,
+    on_dask_in_threads,
+]
+NAMES = ["local", "thread", "process", "process-spawn", "dask", "dask-threads"]
+
+
+@pytest.fixture(params=EXECUTORS, ids=NAMES)
+def executor(request: pytest.FixtureRequest) -> Executor:
+    made: Executor = request.param()
+    return made
+
+
 def test_in_the_tasks_of_a_graph_wherever_they_run(executor: Executor) -> None:
     with Flow("graph", tags={"team": "data"}) as graph:
         day = Parameter("day", default=date(2024, 1, 1))
@@ -157,11 +183,10 @@ def test_in_the_tasks_of_a_graph_wherever_they_run(executor: Executor) -> None:
     found = asked(state.result[told].result)
     assert (found.id, found.flow) == (recorder.run.id, "graph")
     assert (found.configuration, found.tags) == ("release", {"team": "data"})
-    away = isinstance(executor, ProcessExecutor)
+    away = isinstance(executor, (ProcessExecutor, DaskExecutor))
     assert found.parameters == {"day": "2024-01-01" if away else date(2024, 1, 1)}
 
 
-@pytest.mark.parametrize("executor", EXECUTORS, ids=lambda one: type(one).__name__)
 def test_a_graph_that_nobody_is_told_of_has_no_run(executor: Executor) -> None:
     with Flow("untold") as graph:
         told = ask()

@@ -422,6 +422,9 @@ def test_wrong_arguments_are_named(kind: Any) -> None:
     a = numbered("a")
     with pytest.raises(ConfigurationError, match="executor='fast'.*\"thread\""):
         Flow().add(a).run(executor="fast")
+    for configuration in ("x" * 201, None):
+        with pytest.raises(ConfigurationError, match="configuration="):
+            Flow().add(a).run(configuration=configuration)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="resume="):
         Flow().add(a).run(resume="state.json")  # type: ignore[arg-type]
 

@@ -21,6 +21,8 @@ from perfect.errors import NotSendable, RemoteError
 from perfect.failures import describe
 from perfect.graph.remote import Errand, Outcome, Said, found, type_name
 from perfect.redaction import Redactor
+from perfect.session import CANCELLED
+from perfect.signals import RunCancelled
 from perfect.tasks import Task
 from perfect.text import cut_line
 
@@ -30,7 +32,6 @@ BURST = (
 WINDOW = 0.05  # s
 
 Send = Callable[[list[Said]], None]
-CANCELLED = "the run was cancelled"  # why, as far as it is known here
 
 
 def _goes_on() -> bool:
@@ -167,6 +168,8 @@ def carry_out(
         enter_run(scope)  # what threads print that the task starts is the task's
     try:
         task = _found_there(errand)
+        if cancelled():
+            raise RunCancelled(CANCELLED)
         if begun is not None:
             begun()
         began = time()

@@ -19,6 +19,7 @@ from perfect.errors import NotSendable, WorkerLost
 from perfect.failures import describe
 from perfect.graph.executors.base import Work
 from perfect.records import RETRYING, LogLine
+from perfect.signals import RunCancelled
 from perfect.tasks import Task
 
 MOST_LOST = 3  # workers that one call may cost
@@ -201,8 +202,11 @@ def begun(work: Work) -> None:
     """An attempt begins elsewhere: it is told."""
     if work.entry is not None and work.entry.state is RETRYING:  # a worker was lost before
         work.resumed()
-    else:
+        return
+    try:
         work.begin()
+    except RunCancelled:  # it did not know; what becomes of it is told all the same
+        work.begin(begun=False)
 
 
 def hear(work: Work, said: list[Said]) -> None:

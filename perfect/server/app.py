@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from perfect import __version__
 from perfect.server.accesslog import AccessLog
@@ -19,12 +18,14 @@ from perfect.server.routes import (
     audit,
     classic,
     control,
+    cors,
     dispatch,
     docs,
     flows,
     guard,
     login,
     metrics,
+    methods,
     native,
     notifications,
     observer,
@@ -78,12 +79,14 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
     answered = observer.Answered()
     app.state.metrics = metrics.Metrics(backend, answered)
     answers.install(app)
+    methods.install(app, settings.base_path)
     docs.install(app)
     # the last one added is the first one asked
+    app.add_middleware(methods.Head, base=settings.base_path)
     app.add_middleware(access.Access, backend=backend)
     if settings.allow_origins:
         app.add_middleware(
-            CORSMiddleware,
+            cors.Cors,
             allow_origins=settings.allow_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID"],

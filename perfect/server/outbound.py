@@ -16,11 +16,15 @@ import ssl
 import httpx
 
 from perfect import __version__
-from perfect.server.webhooks import Webhook
+from perfect.server.webhooks import Webhook, trust
 
 # of the answer, which is of no interest, so much is read
 _MOST = 64 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# of IPv6, only this is given out to the public (RFC 4291)
+_UNICAST = ipaddress.ip_network("2000::/3")
+# public by its number, but every machine of Azure has a service of its own there
+_AZURE = ipaddress.ip_address("168.63.129.16")
 
 
 class Undelivered(Exception):
@@ -36,7 +40,7 @@ class Sender:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._tls = ssl.create_default_context()
+        self._tls: dict[str, ssl.SSLContext] = {}
 
     async def post(self, hook: Webhook, body: str) -> None:
         """Deliver; returns when it was accepted.
@@ -64,7 +68,10 @@ class Sender:
         }
         # a client of its own: a kept connection to this address may be to another host
         async with httpx.AsyncClient(
-            verify=self._tls, trust_env=False, follow_redirects=False, timeout=self._timeout
+            verify=self._trust(hook.ca),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=self._timeout,
         ) as client:
             async with client.stream(
                 "POST",
@@ -84,6 +91,12 @@ class Sender:
         if not 200 <= status < 300:
             raise Undelivered(f"answered {status}")
 
+    def _trust(self, ca: str) -> ssl.SSLContext:
+        # made once: reading the certificates of the system takes tens of ms
+        if ca not in self._tls:
+            self._tls[ca] = trust(ca)
+        return self._tls[ca]
+
 
 async def _resolve(host: str, port: int, allow_private: bool) -> str:
     loop = asyncio.get_running_loop()
@@ -94,7 +107,9 @@ async def _resolve(host: str, port: int, allow_private: bool) -> str:
     addresses = [str(info[4][0]) for info in found]
     for address in addresses:
         if not allow_private and not is_public(address):
-            raise Undelivered(f"{host} is {address}, which is not a public address (allow_private)")
+            raise Undelivered(
+                f"{host} is {address}, which is not a public address (allow_private = true allows it)"
+            )
     return addresses[0]
 
 
@@ -107,4 +122,6 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         if inner is not None:
             return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
+        if ip not in _UNICAST:
+            return False
+    return ip.is_global and not ip.is_multicast and ip != _AZURE

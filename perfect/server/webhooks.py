@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -52,6 +53,7 @@ class Webhook:
         template: JSON in whose texts ``{placeholders}`` are replaced by facts of the run.
         headers: sent along; for a secret.
         allow_private: it may be an address of this machine or network.
+        ca: path of a PEM file with certificates that are trusted beside the system's, for receivers of one's own.
     """
 
     url: str = field(repr=False)
@@ -62,6 +64,7 @@ class Webhook:
     template: Any = field(default_factory=lambda: _DEFAULT)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     allow_private: bool = False
+    ca: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -85,6 +88,11 @@ class Webhook:
         for name, value in self.headers.items():
             if not _HEADER.fullmatch(name) or not (value.isascii() and value.isprintable()):
                 self._refuse("headers", name, "is not a header with one line of ASCII text")
+        if self.ca:
+            try:
+                trust(self.ca)
+            except OSError as error:
+                self._refuse("ca", self.ca, f"is not a file of certificates: {error}")
         strange = sorted(set(_placeholders(self.template)) - FACTS)
         if strange:
             self._refuse(
@@ -101,6 +109,21 @@ class Webhook:
 
     def _refuse(self, field_name: str, value: Any, why: str) -> None:
         raise ConfigurationError(f"webhook {self.name}: {field_name}", value, why)
+
+
+def trust(ca: str) -> ssl.SSLContext:
+    """How the certificate of a receiver is checked.
+
+    Args:
+        ca: path of a PEM file with further certificates that are trusted, or "".
+
+    Raises:
+        OSError: it can't be read, or holds none.
+    """
+    context = ssl.create_default_context()
+    if ca:
+        context.load_verify_locations(ca)
+    return context
 
 
 def load(path: Path) -> tuple[str, tuple[Webhook, ...]]:
@@ -139,6 +162,7 @@ def _of_table(table: Any) -> Webhook:
         "template": (str, dict),
         "headers": dict,
         "allow_private": bool,
+        "ca": str,
     }
     assert set(types) == {one.name for one in fields(Webhook)}
     if not isinstance(table, dict) or "url" not in table:

@@ -1,6 +1,7 @@
 """The store measured: ``python -m tests.benchmarks.store [--runs N] [--postgres]``.
 
-Events per second committed over HTTP, lists of runs as pages ask for them, and the time to healthy.
+The time to healthy, lists of runs as pages ask for them, pages of statistics and of single runs, and events per
+second committed over HTTP, alone and while retention removes runs. Of the runs, the newest have tasks and logs.
 """
 
 from __future__ import annotations
@@ -13,30 +14,61 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy
 
 from perfect.server import Server, ServerSettings
 from perfect.server.store import open_database
-from perfect.server.store.tables import flow, run, run_tag
+from perfect.server.store.tables import flow, log, run, run_tag, statistic, task
 from tests.support.postgres import PostgresServer
 
 FLOWS = 50
 STATES = ("COMPLETED",) * 17 + ("FAILED", "FAILED", "CANCELLED")
 NEWEST = 1_760_000_000_000
-QUERIES = (
-    "limit=50",
-    "state=FAILED&limit=50",
-    "flow=flow-7&limit=50",
-    "flow=flow-7&state=FAILED&limit=50",
-    "client=team-3&limit=50",
-    "client=team-3&state=CANCELLED&limit=50",
-    "tag=env:prod&limit=50",
-    "tag=rare:yes&limit=50",
-    "q=flow-1&limit=50",
-    "state=RUNNING&limit=50",
-    "from=2025-09-30T00:00:00Z&to=2025-10-01T00:00:00Z&limit=50",
+# so many of the newest runs have so many tasks, and as many lines
+WHOLE = 5_000
+TASKS = 10
+LISTS = (
+    "",
+    "state=FAILED",
+    "state=RUNNING,RETRYING,PENDING",
+    "flow=flow-7",
+    "flow=flow-7&state=FAILED",
+    "client=team-3",
+    "client=team-3&state=CANCELLED,FAILED",
+    "client=nobody",
+    "flow=flow-7&client=team-3",
+    "tag=env:prod",
+    "tag=env",
+    "tag=rare:yes",
+    "tag=env:prod&state=RUNNING",
+    "tag=env:prod&flow=flow-7",
+    "q=flow",
+    "q=flow-1",
+    "q=flow-1&state=FAILED",
+    "q=nothing",
+    "q=1a2b3c",
+    "from=2025-09-30T00:00:00Z&to=2025-10-01T00:00:00Z",
+    "flow=flow-7&to=2024-10-01T00:00:00Z",
+    "cursor=1730000000000-500000",
+)
+PAGES = (
+    "/api/statistics",
+    "/api/statistics/flow-history/flow-7",
+    "/api/statistics/task-history/flow-7/task%203",
+    "/api/statistics/task-history/flow-7/unknown",
+    "/api/reports/flow/flow-7",
+    "/api/engine/flows",
+    "/api/engine/runs?limit=20",
+    "/api/runs/{newest}",
+    "/runs/{newest}",
+    "/reports/{newest}.html",
+    "/",
+    "/metrics",
 )
 
 
@@ -54,6 +86,16 @@ def fill(where: str, number: int) -> None:
                 for i in range(FLOWS)
             ],
         )
+        names = ("", *(f"task {index}" for index in range(TASKS)))
+        connection.execute(
+            statistic.insert(),
+            [
+                {"flow_id": f"f{i}", "task": name, "samples": number, "mean": 500.0, "m2": 9.0}
+                | {"runs": number, "updated": 1}
+                for i in range(FLOWS)
+                for name in names
+            ],
+        )
         for first in range(0, number, 10_000):
             rows, tagged = [], []
             for key in range(first + 1, min(first + 10_000, number) + 1):
@@ -65,13 +107,35 @@ def fill(where: str, number: int) -> None:
                     | {"session": "s", "state": chance.choice(STATES), "trigger": "call"}
                     | {"configuration": "development", "tags": json.dumps(tags), "at": at}
                     | {"created": at, "started": at, "ended": at + 5_000, "modified": at}
-                    | {"progress": 100.0, "inferred": 0, "settled": 1, "tasks": 0, "lines": 0}
+                    | {"progress": 100.0, "inferred": 0, "settled": 1}
+                    | dict.fromkeys(("tasks", "lines"), TASKS if key > number - WHOLE else 0)
                 )
                 tagged.append({"name": "env", "value": "prod", "at": at, "run": key})
                 if key % 5_000 == 0:
                     tagged.append({"name": "rare", "value": "yes", "at": at, "run": key})
             connection.execute(run.insert(), rows)
             connection.execute(run_tag.insert(), tagged)
+        for key in range(max(1, number - WHOLE + 1), number + 1):
+            both = [(index, {"run": key}) for index in range(TASKS)]
+            connection.execute(
+                task.insert(),
+                [
+                    of
+                    | {"idx": index, "name": f"task {index}", "state": "COMPLETED", "attempt": 1}
+                    | {"started": NEWEST, "ended": NEWEST + 500, "duration": 500, "estimate": 500}
+                    | {"crucial": 1, "inferred": 0, "slow": 0}
+                    for index, of in both
+                ],
+            )
+            connection.execute(
+                log.insert(),
+                [
+                    of
+                    | {"seq": index + 1, "task": index, "stream": "stdout", "at": NEWEST}
+                    | {"text": f"line {index} of a log"}
+                    for index, of in both
+                ],
+            )
     if database.dialect.name == "postgresql":
         with database.connect_writer() as connection, connection.begin():
             connection.exec_driver_sql(
@@ -82,9 +146,9 @@ def fill(where: str, number: int) -> None:
 
 
 @contextmanager
-def serving(where: str) -> Iterator[int]:
+def serving(where: str, **settings: Any) -> Iterator[int]:
     """A backend on that database; yields its port."""
-    server = Server(ServerSettings(db=where, port=0))
+    server = Server(ServerSettings(db=where, port=0, **settings))
     server.start()
     try:
         yield int(server.url.rsplit(":", 1)[1])
@@ -121,22 +185,36 @@ def ingest_rate(port: int, events: int = 100_000, batch: int = 4_000) -> float:
         return seq / (time.perf_counter() - begin)
 
 
-def list_times(port: int, times: int = 40) -> dict[str, tuple[float, float]]:
-    """p50 and p95 in ms of each list."""
-    found = {}
+def page_times(
+    port: int, paths: Iterable[str], times: int = 40
+) -> Iterator[tuple[str, float, float]]:
+    """p50 and p95 in ms of each path."""
     with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-        for query in QUERIES:
+
+        def get(path: str) -> bytes:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+            assert response.status == 200, body
+            return body
+
+        newest = json.loads(get("/api/runs?limit=1"))["runs"][0]["id"]
+        for path in paths:
             taken = []
             for _ in range(times):
                 begin = time.perf_counter()
-                connection.request("GET", f"/api/runs?{query}")
-                response = connection.getresponse()
-                body = response.read()
+                get(path.format(newest=newest))
                 taken.append((time.perf_counter() - begin) * 1000)
-                assert response.status == 200, body
             taken.sort()
-            found[query] = (statistics.median(taken), taken[int(len(taken) * 0.95) - 1])
-    return found
+            yield path, statistics.median(taken), taken[int(len(taken) * 0.95) - 1]
+
+
+def all_times(port: int, times: int = 40) -> Iterator[str]:
+    """The figures of every list and page, as lines to print."""
+    for path, median, late in page_times(port, [f"/api/runs?{q}" for q in LISTS], times):
+        yield f"  {path:62} p50 {median:6.1f} ms  p95 {late:6.1f} ms"
+    for path, median, late in page_times(port, PAGES, times):
+        yield f"  {path:62} p50 {median:6.1f} ms  p95 {late:6.1f} ms"
 
 
 def measure(where: str, runs: int, say: Callable[[str], None] = print) -> None:
@@ -148,10 +226,25 @@ def measure(where: str, runs: int, say: Callable[[str], None] = print) -> None:
             connection.request("GET", "/api/health")
             assert connection.getresponse().read()
         say(f"start to healthy with {runs:,} runs: {(time.perf_counter() - begin) * 1000:.0f} ms")
-        for query, (median, late) in list_times(port).items():
-            say(f"  {query:62} p50 {median:6.1f} ms  p95 {late:6.1f} ms")
-        rate = ingest_rate(port)
-        say(f"ingest: {rate:,.0f} events/s")
+        for line in all_times(port):
+            say(line)
+        for _ in range(3):
+            say(f"ingest: {ingest_rate(port):,.0f} events/s")
+    # the oldest runs are too many; a pass begins every 50 ms
+    with serving(where, retain_runs=max(1, runs // FLOWS - 500), retain_every=0.05) as port:
+        before = _count(where)
+        rate = ingest_rate(port, 400_000)
+        say(f"ingest while {before - _count(where):,} runs are removed: {rate:,.0f} events/s")
+
+
+def _count(where: str) -> int:
+    """How many runs there are, whoever has the database open."""
+    url = where if "://" in where else f"sqlite:///{where}"
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        number = connection.execute(sqlalchemy.select(sqlalchemy.func.count(run.c.key))).scalar()
+    engine.dispose()
+    return int(number or 0)
 
 
 def main() -> None:

@@ -89,6 +89,8 @@ FLOWS = """
         graph("graph in threads", patient, core.ThreadExecutor(2)),
         graph("graph here", patient, core.LocalExecutor()),
         graph("graph in processes", forever, core.ProcessExecutor(2)),
+        graph("asks in processes", patient, core.ProcessExecutor(2)),
+        graph("asks on dask", patient, core.LocalDaskExecutor("processes", 1)),
         graph("graph that pauses", pausing, core.ThreadExecutor(2)),
     ]
 """
@@ -101,6 +103,7 @@ LISTENER = FLOWS + """
 NAMES = [
     *("plain", "asynchronous", "threaded", "pauses"),
     *("graph in threads", "graph here", "graph in processes", "graph that pauses"),
+    *("asks in processes", "asks on dask"),
 ]
 
 
@@ -166,6 +169,8 @@ def test_a_running_run_is_cancelled_and_the_client_takes_the_next(
         assert "after" in states
     if name in ("pauses", "graph in processes", "graph that pauses"):
         assert set(states.values()) == {"CANCELLED"}
+    elif name not in ("asynchronous", "threaded"):
+        assert "told" in lines and states["patient"] == "COMPLETED"
     assert backend.request("POST", f"/api/runs/{run}/cancel")[0] == 409
     assert client.poll() is None
     # the place is free again

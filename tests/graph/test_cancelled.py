@@ -106,8 +106,9 @@ def test_what_waits_for_a_place_is_cancelled(
             steps.until_cancelled(str(tmp_path / str(number)))
     run = cancelled_once(begun, flow, executor)
     completed = [entry for entry in run.tasks if entry.state == "COMPLETED"]
-    assert 1 <= len(completed) <= 32  # as many as there are workers, and here only few
-    assert len(completed) == len(os.listdir(tmp_path))
+    given_up = [line for line in run.logs if "had begun at worker" in line]  # before that was heard
+    assert len(completed) + len(given_up) == len(os.listdir(tmp_path)) <= 32
+    assert given_up == [] or under_test.code.startswith(("Dask", "LocalDask"))
     assert {entry.state for entry in run.tasks} == {"COMPLETED", "CANCELLED"}
     assert {entry.reason for entry in run.tasks} == {None, CANCELLED}
 

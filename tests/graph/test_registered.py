@@ -81,7 +81,9 @@ def parameterised(name: str, **options: Any) -> Flow:
 
 
 def test_it_stands_in_the_backend_with_graph_and_parameters(served: BackendProcess) -> None:
-    flow = parameterised("shown", schedule=CronSchedule("5 4 * * *", parameters={"x": 1}), tags={"team": "a"})
+    flow = parameterised(
+        "shown", schedule=CronSchedule("5 4 * * *", parameters={"x": 1}), tags={"team": "a"}
+    )
 
     assert flow.register() is True
 

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the extra [server] is not installed")
 
 from perfect.server import Server, ServerSettings  # noqa: E402
 from tests.server.peers import Peer  # noqa: E402
-from tests.support.postgres import PostgresServer, programs  # noqa: E402
+from tests.support.postgres import PostgresServer  # noqa: E402
 
 
 class Running:
@@ -36,15 +36,6 @@ def store(request: pytest.FixtureRequest) -> str:
     """On which kind of database the tests run that start a backend with the fixtures below."""
     kind: str = request.param
     return kind
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A private PostgreSQL server."""
-    if programs() is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    with PostgresServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from perfect.server.engine.speaker import Speaker
 from perfect.server.settings import Limits
 from perfect.server.store import Transaction, audit, lists, open_database, runs
 from perfect.server.store import schedules as store
-from perfect.server.store.records import Actor, ScheduleRecord
+from perfect.server.store.records import Actor, RunRecord, ScheduleRecord
 from perfect.server.store.tables import flow as flow_table
 from perfect.server.store.tables import run as run_table
 from perfect.server.store.tables import schedule_slot
@@ -121,6 +121,10 @@ class Engine:
             ).scalar()
         )
         return int(count)
+
+    def all_runs(self) -> list[RunRecord]:
+        """The runs, newest first."""
+        return self._look(lists.page, lists.Filter(), None, 1_000)  # type: ignore[no-any-return]
 
     def end_runs(self) -> None:
         """All that is active has completed."""
@@ -502,10 +506,182 @@ def test_a_flow_that_needs_values_is_a_slot_left_out(engine: Engine) -> None:
     schema = {"type": "object", "properties": {"day": {}, "n": {}}, "required": ["day"]}
     engine.register("0 * * * *", parameters=schema)
     engine.pass_time(START + HOUR)
-    assert engine.slots() == [(HOUR, False, f"{schedules.UNFIT}parameters.day: is required and not given")]
+    assert engine.slots() == [
+        (HOUR, False, f"{schedules.UNFIT}parameters.day: is required and not given")
+    ]
     engine.register("0 * * * *", parameters={**schema, "required": []})
     engine.pass_time(START + 2 * HOUR)
     assert engine.runs() == 1
+
+
+PARAMETERS = {
+    "type": "object",
+    "properties": {"region": {"type": "string"}},
+    "additionalProperties": False,
+}
+
+
+def test_runs_have_the_configuration_and_parameters_of_their_schedule(engine: Engine) -> None:
+    given = {"cron": "0 * * * *", "configuration": "release", "parameters": {"region": "eu"}}
+    engine.register(given, parameters=PARAMETERS)
+    engine.pass_time(START + HOUR)
+    (run,) = engine.all_runs()
+    assert (run.configuration, run.parameters) == ("release", '{"region":"eu"}')
+    engine.register("0 * * * *", parameters=PARAMETERS)
+    engine.pass_time(START + 2 * HOUR)
+    assert (engine.all_runs()[0].configuration, engine.all_runs()[0].parameters) == (
+        *("development", None),
+    )
+
+
+def test_an_edit_of_what_runs_are_given_doubles_and_loses_no_slot(engine: Engine) -> None:
+    plain = {"cron": "0 * * * *"}
+    engine.register(plain)
+    engine.pass_time(START + HOUR)
+    before = engine.record()
+    engine.register({**plain, "parameters": {"region": "eu"}})
+    engine.fire()
+    assert engine.record().id == before.id and engine.record().next == before.next
+    assert engine.runs() == 1
+    # due, and not run yet
+    engine.clock.time = START + 2 * HOUR
+    engine.register({**plain, "parameters": {"region": "us"}, "configuration": "release"})
+    engine.fire()
+    assert [was_run for _, was_run, _ in engine.slots()] == [True, True]
+    run = engine.all_runs()[0]
+    assert (run.configuration, run.parameters) == ("release", '{"region":"us"}')
+
+
+def test_a_flow_that_does_not_take_any_more_what_its_schedule_gives_says_so(
+    engine: Engine,
+) -> None:
+    given = {"cron": "0 * * * *", "parameters": {"region": "eu"}}
+    engine.register(given, parameters=PARAMETERS)
+    # a later version of the flow, told of by a run
+    renamed = {"type": "object", "properties": {"area": {}}, "additionalProperties": False}
+    body = {"name": "nightly", "schedule": given, "parameters": renamed}
+    definition = FlowDefinition.parse(body, Limits())
+    engine.do(registry.register, Speaker("session", "client", native=True), definition, by_run=True)
+    engine.pass_time(START + HOUR)
+    ((slot, was_run, reason),) = engine.slots()
+    assert (slot, was_run) == (HOUR, False)
+    assert reason is not None and reason.startswith("it can't be run: parameters.region: ")
+    with pytest.raises(Invalid, match=r"schedule\.parameters\.region: "):
+        registry.check_schedule(definition, Limits())
+
+
+def test_what_a_schedule_gives_is_looked_at_before_the_writer_is_asked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.register({"cron": "0 * * * *", "parameters": {"region": "eu"}}, parameters=PARAMETERS)
+    schedules.unfit.cache_clear()
+    engine.clock.time += HOUR
+    loop = _Loop(engine)
+    assert loop.loop._look()[0] == [engine.record().id]
+    before = schedules.unfit.cache_info()
+    engine.fire()
+    after = schedules.unfit.cache_info()
+    assert after.misses == before.misses and after.hits > before.hits and engine.runs() == 1
+
+
+def test_a_pause_in_the_midst_of_catching_up_leaves_out_the_rest(engine: Engine) -> None:
+    engine.register({"cron": "0 * * * *", "catchup": "all"})
+    engine.clock.time = START + 120 * HOUR
+    engine.do(firing.fire, engine.record().id, GRACE)
+    engine.pause(True)
+    engine.fire()
+    found = engine.slots()
+    assert [was_run for _, was_run, _ in found] == [True] * firing.BATCH + [False] * 70
+    assert {reason for _, was_run, reason in found if not was_run} == {schedules.PAUSED}
+    engine.pause(False)
+    engine.fire()
+    assert engine.runs() == firing.BATCH
+    engine.pass_time(START + 121 * HOUR)
+    assert engine.slots()[-1] == (121 * HOUR, True, None)
+
+
+@pytest.mark.parametrize(
+    ("catchup", "ran"),
+    [("skip", [False, False, False]), ("latest", [False, False, True]), ("all", [True] * 3)],
+)
+def test_a_backend_that_was_away_for_three_slots(
+    engine: Engine, catchup: str, ran: list[bool]
+) -> None:
+    engine.register({"cron": "0 * * * *", "catchup": catchup})
+    engine.pass_time(START + HOUR)
+    engine.clock.time = START + 4 * HOUR + 30 * MINUTE
+    engine.fire()
+    first, *missed = engine.slots()
+    assert first == (HOUR, True, None)
+    assert [(slot, was_run) for slot, was_run, _ in missed] == [
+        (n * HOUR, was_run) for n, was_run in zip((2, 3, 4), ran, strict=True)
+    ]
+    assert all((reason is None) is was_run for _, was_run, reason in missed)
+    engine.pass_time(START + 5 * HOUR)
+    assert engine.slots()[-1] == (5 * HOUR, True, None)
+
+
+def test_a_run_that_lasts_for_hours_and_the_slots_it_overlaps(engine: Engine) -> None:
+    engine.register({"cron": "*/20 * * * *", "overlap": "skip"})
+    engine.pass_time(START + 3 * HOUR)
+    found = engine.slots()
+    assert len(found) == 9 and engine.runs() == 1
+    assert {reason for _, _, reason in found[1:]} == {schedules.ACTIVE}
+    engine.end_runs()
+    engine.pass_time(START + 3 * HOUR + 20 * MINUTE)
+    assert engine.runs() == 2
+
+
+def test_a_leap_day_is_waited_for(engine: Engine) -> None:
+    engine.register("0 0 29 2 *")
+    shown = engine.pause(False)["next"]
+    assert [text[:10] for text in shown] == [
+        f"{year}-02-29" for year in (2028, 2032, 2036, 2040, 2044)
+    ]
+    engine.pass_time(round(datetime(2032, 12, 31, tzinfo=UTC).timestamp() * 1000))
+    assert engine.runs() == 2
+
+
+def test_the_longest_interval(engine: Engine) -> None:
+    engine.register({"every_seconds": 366 * 86400})
+    due = engine.record().next
+    assert due is not None and START < due <= START + 366 * 24 * HOUR
+    engine.pass_time(due)
+    assert engine.runs() == 1 and engine.record().next == due + 366 * 24 * HOUR
+
+
+def test_schedules_due_at_once_all_get_their_turn(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2 * firing._AT_ONCE + 20):
+        # the first ones have much to catch up with
+        catchup = "all" if number < 10 else "skip"
+        engine.register({"cron": "0 * * * *", "catchup": catchup}, f"flow {number:03}")
+    engine.clock.time = START + 200 * HOUR
+    loop = _Loop(engine)
+    turns = 0
+    while loop.step(monkeypatch) == 0:
+        turns += 1
+        if turns == 4:  # nobody has waited for the long ones to be done
+            with engine.reading() as connection:
+                fired = connection.execute(
+                    select(func.count(schedule_slot.c.schedule.distinct()))
+                ).scalar()
+            assert fired == 2 * firing._AT_ONCE + 20
+    assert engine.runs() == 10 * 200 + 2 * firing._AT_ONCE + 10
+
+
+def test_who_has_much_to_catch_up_with_does_not_keep_others_from_being_on_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(firing._AT_ONCE + 10):
+        engine.register({"cron": "0 * * * *", "catchup": "all"}, f"long {number}")
+    engine.clock.time = START + 100 * HOUR + 59 * MINUTE
+    punctual = engine.register("0 * * * *", "punctual")
+    engine.clock.time += MINUTE
+    assert _Loop(engine).step(monkeypatch) == 0
+    with engine.reading() as connection:
+        assert lists.page(connection, lists.Filter(flows=[punctual]), None, 10)
 
 
 def test_a_clock_that_is_set_back_runs_nothing_twice(engine: Engine) -> None:

@@ -318,6 +318,10 @@ def test_origins_that_are_allowed_get_cors_without_cookies(launch: Callable[...,
     answer.ok()
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
     assert "access-control-allow-credentials" not in answer.headers
+    # what an odd preflight gets has the one shape as well
+    for odd in ({"Access-Control-Request-Method": "PUT"}, {"Access-Control-Request-Headers": "x"}):
+        asked = origin | {"Access-Control-Request-Method": "POST"} | odd
+        assert "CORS" in peer.send("OPTIONS", "/api/flows", headers=asked).refused(400)["error"]
     for other in ("https://app.example.evil", "http://app.example", "https://app.example:444"):
         refused = peer.post("/api/flows", {"name": "f"}, headers=BEARER | {"Origin": other})
         refused.refused(403)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,13 @@ import pytest
 
 from perfect.errors import ConfigurationError
 from perfect.server import outbound
+from perfect.server.engine import alerts
 from perfect.server.serve import webhook_settings
 from perfect.server.webhooks import Webhook, load
 from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started, wait_until
-
-
-class Receiver:
-    """An HTTP server that keeps what it is sent and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], Any]] = []
-        self.answers: list[int] = []
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.got.append((dict(self.headers), json.loads(body)))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
-                self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://localhost:{self.server.server_port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+from tests.server.receiver import Receiver
+from tests.support.backend import BackendProcess
 
 
 @pytest.fixture
@@ -177,6 +148,95 @@ def test_what_was_not_delivered_goes_on_after_a_restart(
     assert len(receiver.got) == 2
 
 
+def test_a_receiver_that_is_down_gets_it_once_it_is_up(
+    launch: Callable[..., Running], run_id: str
+) -> None:
+    with Receiver() as receiver:
+        port = receiver.port
+    hook = Webhook(url=receiver.url, allow_private=True)
+    peer = launch(webhooks=(hook,), webhook_retry=0.02, webhook_attempts=50).peer("c")
+    _failed(peer, run_id)
+    wait_until(lambda: _listed(peer) and _listed(peer)[0]["attempts"] >= 3)
+    waiting = _listed(peer)[0]
+    assert waiting["state"] == "waiting" and "Connect" in waiting["error"]
+    with Receiver(port) as receiver:
+        wait_until(lambda: _listed(peer)[0]["state"] == "sent")
+        assert [body["run"] for _, body in receiver.got] == [run_id]
+
+
+def test_the_pauses_grow_and_end(
+    launch: Callable[..., Running], receiver: Receiver, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float | None] = []
+    missed = alerts.missed
+
+    def noted(tx: Any, context: Any, key: int, error: str, again_in: float | None) -> None:
+        pauses.append(again_in)
+        missed(tx, context, key, error, None if again_in is None else 0.0)
+
+    monkeypatch.setattr(alerts, "missed", noted)
+    receiver.answers = [500] * 20
+    peer = launch(webhooks=(_hook(receiver),), webhook_attempts=8).peer("c")
+    _failed(peer, run_id)
+    wait_until(lambda: _listed(peer) and _listed(peer)[0]["state"] == "dead")
+    assert pauses == [10, 30, 90, 270, 810, 2430, 3600, None]
+
+
+@pytest.mark.parametrize("when", ["waiting", "under way"])
+def test_the_outbox_survives_a_kill(
+    receiver: Receiver, tmp_path: Path, run_id: str, when: str
+) -> None:
+    hook = {"url": receiver.url, "name": "x", "allow_private": True}
+    backend = BackendProcess(
+        tmp_path, webhooks=[hook], webhook_retry=1.0, webhook_timeout=1.0, sweep=0.05
+    )
+    with backend:
+        peer = Peer(backend.port, "c")
+        if when == "waiting":
+            receiver.answers = [503]
+        else:
+            receiver.hold.clear()
+        _failed(peer, run_id)
+        wait_until(lambda: receiver.got)
+        if when == "waiting":
+            wait_until(lambda: _listed(peer)[0]["error"])
+        backend.kill()
+        receiver.hold.set()
+        backend.start()
+        wait_until(lambda: _listed(peer)[0]["state"] == "sent")
+        assert _listed(peer)[0]["attempts"] == 2
+    # whether the first was taken nobody can know
+    assert [body["run"] for _, body in receiver.got] == [run_id] * 2
+
+
+def test_only_what_goes_wrong_is_told(launch: Callable[..., Running], receiver: Receiver) -> None:
+    backend = launch(webhooks=(_hook(receiver),), silence=0.6, request_expiry=0.3, poll=0.1)
+    peer, quiet = backend.peer("c"), backend.peer("c")
+    runs = {state: str(uuid.uuid4()) for state in ("COMPLETED", "CANCELLED", "SKIPPED", "FAILED")}
+    for state, run in runs.items():
+        peer.ingest(started(run, state), ended(run, 0, state))
+    crashed, corrected = str(uuid.uuid4()), str(uuid.uuid4())
+    quiet.ingest(started(crashed, "crashed"), started(corrected, "corrected"))
+    # nobody is there to execute it
+    flow = peer.register("expired")["id"]
+    expired = peer.post(f"/api/engine/trigger/{flow}").ok()["runId"]
+    wanted = {
+        (runs["FAILED"], "failed"),
+        (crashed, "crashed"),
+        (corrected, "crashed"),
+        (expired, "failed"),
+    }
+    wait_until(lambda: len(receiver.got) >= len(wanted))
+    # what is heard later is no news, whatever it is
+    quiet.ingest(ended(corrected, 0, "COMPLETED"))
+    wait_until(lambda: peer.run(corrected)["state"] == "COMPLETED")
+    peer.ingest(ended(runs["FAILED"], 0, "FAILED"))
+    commits = backend.server.backend.commits
+    wait_until(lambda: backend.server.backend.commits > commits + 5)
+    assert {(body["run"], body["event"]) for _, body in receiver.got} == wanted
+    assert len(receiver.got) == len(_listed(peer)) == len(wanted)
+
+
 def test_private_addresses_are_denied_unless_allowed(
     launch: Callable[..., Running], receiver: Receiver, run_id: str
 ) -> None:
@@ -184,21 +244,6 @@ def test_private_addresses_are_denied_unless_allowed(
     _failed(peer, run_id)
     wait_until(lambda: _listed(peer) and _listed(peer)[0]["state"] == "dead")
     assert "not a public address" in _listed(peer)[0]["error"] and not receiver.got
-
-
-@pytest.mark.parametrize(
-    "address",
-    """127.0.0.1 127.8.8.8 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1
-    255.255.255.255 ::1 :: fe80::1 fe80::1%eth0 fc00::1 ff02::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 64:ff9b::7f00:1
-    64:ff9b::a9fe:a9fe 2002:7f00:1:: 2002:a00:1::""".split(),
-)
-def test_addresses_that_are_not_public(address: str) -> None:
-    assert not outbound.is_public(address)
-
-
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
-def test_addresses_that_are_public(address: str) -> None:
-    assert outbound.is_public(address)
 
 
 def test_the_address_that_was_looked_at_is_the_one_that_is_asked(

@@ -73,7 +73,13 @@ def test_a_deployed_client_registers_a_cron_string_or_null(shared: Running) -> N
         ({"cron": "0 0 * * *", "overlap": "never"}, "overlap='never'"),
         ({}, "cron and every_seconds"),
         (7, "is not text"),
+        (["0 0 * * *", "0 6 * * *"], "a flow has one schedule"),
+        ({"cron": "0 0 * * *", "configuration": 7}, "schedule.configuration=7"),
+        ({"cron": "0 0 * * *", "parameters": [1]}, "schedule.parameters=[1]"),
+        ({"cron": "0 0 * * *", "parameters": {"x": "y" * (1 << 20)}}, "schedule.parameters: has"),
+        ({"cron": "0 0 * * *", "parameters": {"key": "********"}}, "hold a secret"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_wrong_schedule_is_refused_by_its_name(shared: Running, schedule: Any, said: str) -> None:
     peer = shared.peer("client")
@@ -105,6 +111,163 @@ def test_who_watches_hears_when_the_next_run_is_due(shared: Running) -> None:
         stream.until("flow", id=flow["id"], nextFire=None)
         peer.send("PATCH", path, {"paused": False}).ok()
         stream.until("flow", id=flow["id"], nextFire=flow["nextFire"])
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"region": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["region"],
+    "additionalProperties": False,
+}
+
+
+def test_a_schedule_says_what_its_runs_are_given(shared: Running) -> None:
+    peer = shared.peer("given")
+    given = {
+        "every_seconds": 1,
+        "overlap": "skip",
+        "configuration": "release",
+        "parameters": {"region": "eu"},
+    }
+    flow = peer.register("with values", "t", schedule=given, parameters=SCHEMA)
+    assert flow["schedule"] == {"timezone": "UTC", "catchup": "skip", **given}
+    shown = of(peer, flow)
+    assert (shown["configuration"], shown["parameters"]) == ("release", {"region": "eu"})
+    request = wait_until(lambda: peer.poll(slots=1))
+    assert (request["configuration"], request["parameters"], request["trigger"]) == (
+        *("release", {"region": "eu"}, "schedule"),
+    )
+    run = peer.run(request["run_id"])
+    assert (run["configuration"], run["parameters"]) == ("release", {"region": "eu"})
+    plain = peer.register("with values", "t", schedule="0 0 1 1 *")
+    assert (of(peer, plain)["configuration"], of(peer, plain)["parameters"]) == (
+        *("development", None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [({"region": 5}, "region"), ({"region": "eu", "m": 1}, "m"), ({}, "region"), (None, "region")],
+)
+def test_a_schedule_that_gives_what_the_flow_does_not_take_is_refused(
+    shared: Running, parameters: Any, field: str
+) -> None:
+    peer = shared.peer("client")
+    schedule: Any = "0 0 * * *" if parameters is None else {"cron": "0 0 * * *"}
+    if parameters is not None:
+        schedule["parameters"] = parameters
+    body = {"name": "unfit", "schedule": schedule, "parameters": SCHEMA}
+    refused = peer.post("/api/flows", body).refused(400)
+    assert refused["error"].startswith(f"schedule.parameters.{field}: ")
+    assert "unfit" not in [flow["name"] for flow in peer.get("/api/engine/flows").ok()]
+
+
+def test_schedules_are_listed_page_by_page_and_by_what_is_asked_for(shared: Running) -> None:
+    names = ["a", "a b", "ä", "b", "日本"]
+    peers = [shared.peer(client) for client in ("pages", "pages too")]
+    flows = [peer.register(name, schedule="0 0 * * *") for name in names for peer in peers]
+
+    def walk(query: str) -> list[tuple[str, str]]:
+        seen: list[tuple[str, str]] = []
+        cursor = ""
+        while True:
+            page = peers[0].get(f"/api/schedules?{query}{cursor}").ok()
+            seen += [(one["flowName"], one["clientId"]) for one in page["schedules"]]
+            if page["next"] is None:
+                return seen
+            assert len(page["schedules"]) == 3
+            cursor = f"&cursor={page['next']}"
+
+    mine = [place for place in walk("limit=3") if place[1].startswith("pages")]
+    assert mine == sorted((name, client) for name in names for client in ("pages", "pages too"))
+    assert walk("limit=3&client=pages") == [(name, "pages") for name in sorted(names)]
+    assert walk("limit=3&flow=b&client=pages") == [("b", "pages")]
+    assert walk(f"limit=3&flow={flows[0]['id']}") == [("a", "pages")]
+    paused = f"/api/schedules/{of(peers[0], flows[0])['id']}"
+    peers[0].send("PATCH", paused, {"paused": True}).ok()
+    assert walk("limit=3&client=pages&paused=true") == [("a", "pages")]
+    assert ("a", "pages") not in walk("limit=3&paused=false")
+    one = peers[0].get(paused).ok()["schedule"]
+    assert one == of(peers[0], flows[0])
+
+
+@pytest.mark.parametrize(
+    "query", ["cursor=nix", "cursor=WzFd", "cursor=%C3%A4", "limit=0", "limit=1001", "paused=maybe"]
+)
+def test_what_schedules_cannot_be_asked_for_is_refused(shared: Running, query: str) -> None:
+    peer = shared.peer("client")
+    name = query.partition("=")[0]
+    refused = peer.get(f"/api/schedules?{query}").refused(400)
+    assert refused["error"].startswith(name)
+
+
+def test_slots_are_listed_page_by_page_with_what_became_of_them(shared: Running) -> None:
+    peer = shared.peer("slots")
+    flow = peer.register("slots", "t", schedule={"every_seconds": 1, "overlap": "skip"})
+    wait_until(lambda: len(of(peer, flow)["slots"]) >= 3)
+    path = f"/api/schedules/{of(peer, flow)['id']}"
+    peer.send("PATCH", path, {"paused": True}).ok()
+    every = peer.get(f"{path}/slots").ok()
+    assert every["next"] is None
+    assert every["slots"][:10] == of(peer, flow)["slots"]
+    first = peer.get(f"{path}/slots?limit=2").ok()
+    second = peer.get(f"{path}/slots?limit=2&cursor={first['next']}").ok()
+    assert first["slots"] + second["slots"] == every["slots"][:4]
+    ran = peer.get(f"{path}/slots?fired=true").ok()["slots"]
+    assert ran == [slot for slot in every["slots"] if slot["runId"]] and len(ran) == 1
+    left_out = peer.get(f"{path}/slots?fired=false").ok()["slots"]
+    assert left_out == [slot for slot in every["slots"] if slot["reason"]]
+    assert all("still active" in slot["reason"] for slot in left_out)
+    peer.register("slots", schedule=None)
+    assert peer.get(f"{path}/slots").refused(404) and peer.get(path).refused(404)
+
+
+def test_who_watches_hears_of_everything_that_becomes_of_a_schedule(shared: Running) -> None:
+    peer = shared.peer("seen")
+    with closing(Reader(shared.port)) as stream:
+        stream.until("ready")
+        flow = peer.register("seen", schedule="0 0 * * *")
+        shown = of(peer, flow)
+        stream.until("schedule", **shown)
+        path = f"/api/schedules/{shown['id']}"
+        peer.send("PATCH", path, {"paused": True}).ok()
+        stream.until("schedule", id=shown["id"], paused=True, next=[])
+        peer.send("PATCH", path, {"paused": False}).ok()
+        stream.until("schedule", id=shown["id"], paused=False, next=shown["next"])
+        peer.register("seen", schedule={"cron": "0 0 * * *", "parameters": {"n": 1}})
+        stream.until("schedule", id=shown["id"], parameters={"n": 1}, cron="0 0 * * *")
+        peer.register("seen", schedule="every 1 s")
+        stream.until("schedule", id=shown["id"], everySeconds=1, parameters=None)
+        while True:  # fired
+            slots = stream.until("schedule", id=shown["id"])[-1].data["slots"]
+            if slots and slots[0]["runId"]:
+                break
+        peer.register("seen", schedule=None)
+        stream.until("schedule", id=shown["id"], deleted=True)
+
+
+def test_what_nobody_takes_waits_and_then_expires(launch: Callable[..., Running]) -> None:
+    backend = launch(request_expiry=1.5)
+    peer = backend.peer("left")
+    flow = peer.register("left alone", schedule={"every_seconds": 1, "overlap": "skip"})
+    slot = wait_until(lambda: of(peer, flow)["slots"])[-1]
+    run = peer.run(slot["runId"])
+    assert run["state"] == "PENDING" and run["trigger"] == "schedule"
+    ended = wait_until(lambda: (r := peer.run(slot["runId"]))["state"] == "FAILED" and r)
+    assert "no client has taken it within 1.5 s" in ended["reason"]
+    # and the schedule goes on
+    wait_until(lambda: [s for s in of(peer, flow)["slots"] if s["runId"] not in (None, run["id"])])
+
+
+def test_the_page_says_when_a_flow_is_run_next(shared: Running) -> None:
+    peer = shared.peer("page")
+    schedule = {"cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+    flow = peer.register("on the page", schedule=schedule)
+    text = peer.get("/").text
+    said = flow["nextFire"].replace("T", " ")[:19]
+    assert "30 2 * * * Europe/Berlin" in text and f">{said}</time> UTC" in text
+    peer.send("PATCH", f"/api/schedules/{of(peer, flow)['id']}", {"paused": True}).ok()
+    assert "30 2 * * * Europe/Berlin · paused" in peer.get("/").text
 
 
 @pytest.mark.parametrize("body", [{}, {"paused": "yes"}, {"paused": None}, {"paused": 1}])

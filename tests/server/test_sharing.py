@@ -16,6 +16,7 @@ from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started, wait_until
 from tests.support.backend import BackendProcess
 from tests.support.postgres import PostgresServer
+from tests.support.processes import python
 
 pytestmark = pytest.mark.postgres
 
@@ -240,3 +241,19 @@ def test_it_goes_on_when_postgres_was_restarted() -> None:
             assert peer.run(run)["tasks"][0]["state"] == "COMPLETED"
         finally:
             backend.server.stop()
+
+
+def test_a_private_server_does_not_outlive_who_made_it() -> None:
+    program = (
+        "import sys, time\n"
+        "from tests.support.postgres import PostgresServer\n"
+        "with PostgresServer() as server:\n"
+        "    print(server.folder, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with python("-c", program) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        process.kill()
+        wait_until(lambda: not folder.exists() and not Path(f"/proc/{pid}").exists())

@@ -296,6 +296,22 @@ def test_clients_come_and_go(
     assert (session["activeRuns"], session["activeRunCount"]) == ([run_id], 1)
 
 
+def test_of_a_fleet_the_newest_are_told(
+    launch: Callable[..., Running], watch: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfect.server.engine.news._MOST_SESSIONS", 3)
+    backend = launch()
+    stream = watch(backend)
+    stream.until("ready")
+    peers = [backend.peer("fleet") for _ in range(5)]
+    for peer in peers:
+        peer.register("f")
+    told = stream.until("client", clientId="fleet", sessionCount=5)[-1].data["sessions"]
+    assert [one["session"] for one in told] == [p.headers["X-Perfect-Session"] for p in peers[2:]]
+    (listed,) = backend.peer().get("/api/clients").ok()["clients"][-1:]
+    assert len(listed["sessions"]) == listed["sessionCount"] == 5
+
+
 def test_a_ring_that_is_full_forgets_the_oldest() -> None:
     hub = Hub()
     stream = hub.open(Topic())

@@ -12,12 +12,17 @@ from fastapi.routing import iter_route_contexts
 
 from perfect.server import ServerSettings, create_app
 from tests.server.conftest import Running
+from tests.server.streams import Reader
 
 FULL, READ = "the-full-token", "the-read-token"
 # what needs no token: the form, and the style it is shown in
 PUBLIC = {("GET", "/login"), ("POST", "/login"), ("GET", "/style.css")}
 # GETs that are not for those who may only read: one hands out work, one says who did what
 NOT_FOR_READERS = {("GET", "/api/execution-requests"), ("GET", "/api/audit")}
+
+
+# whose GET has no end, or hands out work
+ENDLESS = {"/api/stream", "/api/execution-requests"}
 
 
 class Address(NamedTuple):
@@ -153,12 +158,40 @@ def test_no_way_of_writing_an_address_gets_around_the_token(
     assert answer.status in ((400, 401) if method == "PURGE" else (401,)), answer.body
 
 
-@pytest.mark.parametrize("method", ["PUT", "TRACE", "OPTIONS", "HEAD", "PATCH"])
-def test_other_methods_are_405(guarded: Running, method: str) -> None:
-    answer = guarded.peer().send(method, "/api/engine/runs", headers=bearer(FULL))
-    assert answer.status == 405 and answer.headers["allow"]
-    if method != "HEAD":
-        answer.refused(405)
+def test_head_is_answered_as_get_is_without_the_body(
+    guarded: Running, routes: list[Address]
+) -> None:
+    forged = bearer(FULL) | {"Host": "evil.example"}
+    for path in {path for method, path in routes if method == "GET"}:
+        if path in ENDLESS:
+            assert guarded.peer().send("HEAD", path, headers=bearer(FULL)).status == 405
+            continue
+        for headers in ({}, bearer(FULL), bearer(READ), forged):
+            get, head = (guarded.peer().send(m, path, headers=headers) for m in ("GET", "HEAD"))
+            assert (head.status, head.body) == (get.status, b""), (path, headers)
+            assert head.headers.get("content-type") == get.headers.get("content-type")
+
+
+def test_other_methods_are_405_and_say_which_there_are(
+    guarded: Running, routes: list[Address]
+) -> None:
+    for path in {path for _, path in routes}:
+        there_are = {method for method, other in routes if other == path}
+        if "GET" in there_are and path not in ENDLESS:
+            there_are.add("HEAD")
+        for method in {"PUT", "TRACE", "OPTIONS", "HEAD", "PATCH"} - there_are:
+            answer = guarded.peer().send(method, path, headers=bearer(FULL))
+            assert set(answer.headers["allow"].split(", ")) == there_are, (method, path)
+            assert answer.status == 405
+            if method != "HEAD":
+                answer.refused(405)
+
+
+@pytest.mark.parametrize("token", [FULL, READ])
+def test_the_stream_is_for_those_who_may_read(guarded: Running, token: str) -> None:
+    stream = Reader(guarded.port, more=bearer(token))
+    stream.until("ready")
+    stream.close()
 
 
 def test_unknown_addresses_are_404(guarded: Running) -> None:

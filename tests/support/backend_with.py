@@ -8,6 +8,7 @@ import sys
 
 from perfect.server.serve import run_server
 from perfect.server.settings import ServerSettings
+from perfect.server.webhooks import Webhook
 
 
 def main() -> int:
@@ -16,7 +17,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--db", required=True)
     options = parser.parse_args()
-    run_server(ServerSettings(port=options.port, db=options.db, **json.loads(options.settings)))
+    given = json.loads(options.settings)
+    given["webhooks"] = tuple(Webhook(**hook) for hook in given.get("webhooks", ()))
+    run_server(ServerSettings(port=options.port, db=options.db, **given))
     return 0
 
 

@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+# Waits until whoever holds its standard input is gone, however that came about, and clears up behind it. The file may
+# be older than the process of that number.
+_GUARD = """
+cat >/dev/null
+read -r pid 2>/dev/null <"$0/data/postmaster.pid"
+if [ -n "$pid" ] && grep -qs -- "$0" "/proc/$pid/cmdline"; then
+    kill -QUIT "$pid"
+    for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null && sleep 0.1; done
+fi
+rm -rf -- "$0"
+"""
 _UNPRIVILEGED = ("postgres", "nobody")
 # nothing that is tested survives the folder, so nothing needs to reach the disk
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300")
@@ -26,7 +38,7 @@ def programs() -> Path | None:
 
 
 class PostgresServer:
-    """A server of one's own; a context manager.
+    """A server of one's own; a context manager. It does not outlive the process that made it.
 
     Args:
         durable: commits reach the disk, as in production.
@@ -45,6 +57,10 @@ class PostgresServer:
             entry = pwd.getpwnam(self._user)
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         self.data = self.folder / "data"
+        # in a session of its own: what interrupts the tests is not for it
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, self.folder], stdin=subprocess.PIPE, start_new_session=True
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> PostgresServer:
@@ -72,7 +88,7 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop it; its data stay."""
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGINT)  # without waiting for its clients to leave
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
@@ -97,7 +113,9 @@ class PostgresServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait(20)
 
     def _run(self, program: str, *arguments: str | Path, tries: int = 1) -> str:
         command: Sequence[str | Path] = (self._programs / program, *arguments)

@@ -92,7 +92,7 @@ class Backend:
             {
                 "call": self.waiting.call,
                 "learn": self.desk.learn,
-                "interrupt": self.desk.interrupt,
+                "interrupt": self._interrupt_here,
                 "reschedule": self.firing.wake,
                 "changed": lambda *facts: self.news.hear(*facts),
                 "crowded": lambda: self.news.start_over("more happened than can be told"),
@@ -107,7 +107,9 @@ class Backend:
             tell=lambda changed: self.news.tell(changed),
             others=self.sharing if self.database.shared else None,
         )
-        self.clients = Clients(self.clock, self.liveness, settings.silence)
+        self.clients = Clients(
+            self.clock, self.liveness, settings.silence, shared=self.database.shared
+        )
         self.news = Newsroom(
             *(self.clock, self.clients, self.read, self.desk.presence.all),
             *(self._writer.watch, self.sharing.watch, settings.base_path),
@@ -318,6 +320,11 @@ class Backend:
         """A run of that session is to be cancelled; from whatever thread."""
         self.soon(self.desk.interrupt, session, run_id)
         self.sharing.tell("interrupt", session, run_id)
+
+    def _interrupt_here(self, session: str, run_id: str) -> None:
+        """Another backend was asked to cancel a run, which may have been claimed elsewhere a moment ago."""
+        self.liveness.started(session, run_id)
+        self.desk.interrupt(session, run_id)
 
     def _reschedule(self) -> None:
         """There may be an earlier slot of a schedule; from whatever thread."""

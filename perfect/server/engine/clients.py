@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
 from perfect.server.engine.clock import Clock, iso
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.speaker import Speaker
-from perfect.server.store import sessions
+from perfect.server.store import sessions, signs
 
 # names of flows, and ids of runs, that are listed per session
 _LISTED = 100
@@ -35,12 +37,17 @@ class Clients:
         clock: the time.
         liveness: knows when each was heard last, and its active runs.
         silence: seconds after which a session without an open poll counts as gone.
+        shared: other backends may be on the same database.
     """
 
-    def __init__(self, clock: Clock, liveness: Liveness, silence: float) -> None:
+    def __init__(
+        self, clock: Clock, liveness: Liveness, silence: float, *, shared: bool = False
+    ) -> None:
         self._clock = clock
         self._liveness = liveness
         self._silence = silence
+        self._shared = shared
+        self._me = str(uuid.uuid4())
         self._sessions: dict[str, _Session] = {}
 
     def heard(self, speaker: Speaker) -> None:
@@ -85,13 +92,19 @@ class Clients:
         """Every connected session, grouped by client, as it is shown; thread-safe."""
         ages = self._liveness.ages()
         now = self._clock.now()
-        connected = self.connected()
-        served = sessions.flow_names(connection, connected)
+        here = self.connected()
+        found = {
+            session: (0.0 if known.polls else ages.get(session, (0.0, ()))[0], known)
+            for session, known in list(self._sessions.items())
+            if session in here
+        }
+        for session, (age, known) in self._elsewhere(connection, now).items():
+            if session not in found or age < found[session][0]:
+                found[session] = age, known
+        served = sessions.flow_names(connection, found)
         groups: dict[str, list[dict[str, Any]]] = {}
-        for session, known in sorted(self._sessions.copy().items(), key=lambda item: item[1].first):
-            if session not in connected:
-                continue
-            age, runs = ages.get(session, (0.0, ()))
+        for session, (age, known) in sorted(found.items(), key=lambda item: item[1][1].first):
+            _, runs = ages.get(session, (0.0, ()))
             names = served.get(session, [])
             groups.setdefault(known.client, []).append(
                 {
@@ -100,7 +113,7 @@ class Clients:
                     "protocol": 2 if known.native else 1,
                     "agent": known.agent or None,
                     "firstSeen": iso(known.first),
-                    "lastSeen": iso(now if known.polls else now - round(age * 1000)),
+                    "lastSeen": iso(now - round(age * 1000)),
                     "polling": known.polls > 0,
                     "freeSlots": known.slots,
                     "concurrency": None if known.slots is None else known.slots + len(runs),
@@ -110,4 +123,29 @@ class Clients:
                     "activeRunCount": len(runs),
                 }
             )
-        return [{"clientId": name, "sessions": found} for name, found in sorted(groups.items())]
+        return [
+            {"clientId": name, "sessions": group, "sessionCount": len(group)}
+            for name, group in sorted(groups.items())
+        ]
+
+    def facts(self, of: Iterable[str]) -> dict[str, str]:
+        """What the other backends on the database are to show of these sessions, as JSON text."""
+        known = {session: self._sessions[session] for session in of if session in self._sessions}
+        return {
+            session: orjson.dumps({"by": self._me, **asdict(facts)}).decode()
+            for session, facts in known.items()
+        }
+
+    def _elsewhere(self, connection: Connection, now: int) -> dict[str, tuple[float, _Session]]:
+        """Sessions of which other backends have heard, and how many seconds ago."""
+        if not self._shared:
+            return {}
+        at = signs.server_now(connection, now)
+        found = {}
+        for session, (seen, facts) in signs.facts_since(
+            connection, at - round(self._silence * 1000)
+        ).items():
+            said = orjson.loads(facts)
+            if said.pop("by") != self._me:
+                found[session] = max(0, at - seen) / 1000, _Session(**said)
+        return found

@@ -160,6 +160,8 @@ class Firing:
         done = await asyncio.gather(*jobs, return_exceptions=True)
         failed = [result for result in done if isinstance(result, BaseException)]
         for error in failed:
+            if isinstance(error, (Overloaded, StoreFailed)):
+                raise error
             _log.error("a schedule can't be followed: %s", error, exc_info=error)
         return _WAIT_AFTER_FAILURE if failed else 0.0
 

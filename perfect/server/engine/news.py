@@ -43,6 +43,8 @@ _AT_ONCE = 500
 # tasks that are told of one by one; of more the page is told to look anew
 _MOST_TASKS = 5_000
 _MOST_LINES = 2_000
+# sessions of a client, of which a fleet may have thousands, and everyone who watches is told of each that comes
+_MOST_SESSIONS = 100
 # characters of log lines in one look, and lines that are read at a time to find them
 _MOST_TEXT = 512 * 1024
 _READ = 20
@@ -356,9 +358,12 @@ class Newsroom:
             return set()
         for name, text in told.clients.items():
             if before.get(name) != text:
-                told.events.append(("client", None, orjson.dumps(listed[name])))
+                newest = listed[name]["sessions"][-_MOST_SESSIONS:]
+                told.events.append(
+                    ("client", None, orjson.dumps(listed[name] | {"sessions": newest}))
+                )
         for name in sorted(before.keys() - listed.keys()):
-            gone: dict[str, Any] = {"clientId": name, "sessions": []}
+            gone: dict[str, Any] = {"clientId": name, "sessions": [], "sessionCount": 0}
             told.events.append(("client", None, orjson.dumps(gone)))
         return set(told.connected ^ self._known_flows)
 

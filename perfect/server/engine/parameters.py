@@ -183,6 +183,23 @@ _Validator: Any = create(
 _NOTHING: Registry[Any] = Registry()
 
 
+# keywords that have nothing against an object without names, whatever they say
+_INDIFFERENT = frozenset(
+    ("$schema", "$comment", "$defs", "title", "description", "examples", "default", "properties")
+) | {"additionalProperties", "propertyNames", "maxProperties"}
+
+
+@lru_cache(maxsize=1024)
+def takes_nothing(schema: str) -> bool:
+    """Whether it is seen at a glance that a flow goes without values; its schema is JSON text."""
+    return all(
+        keyword in _INDIFFERENT
+        or (keyword == "required" and part == [])
+        or (keyword == "type" and part == "object")
+        for keyword, part in orjson.loads(schema).items()
+    )
+
+
 def check_values(schema: str | None, given: Any, limits: Limits) -> str | None:
     """The values of a run's parameters as JSON text; blocks for as long as there is to check.
 

@@ -41,8 +41,8 @@ class Presence:
         return {session for session, known in self._sessions.items() if known.polls}
 
     def all(self) -> frozenset[str]:
-        """Every flow that a session has."""
-        return frozenset(self._have)
+        """Every flow that a session has, wherever it is connected."""
+        return self.elsewhere.union(self._have)
 
     def flows(self, session: str) -> set[str] | None:
         """A session's flows, to which those registered later are added; None: they have to be read (again)."""

@@ -37,6 +37,10 @@ class TooLarge(Refusal):
     """It is more than the backend takes at once."""
 
 
+class Demanding(KeepsNothing):
+    """The values of a flow's parameters have to be checked first, which is not for the writer's thread."""
+
+
 class TooMany(Refusal):
     """All places for that are taken; come back later."""
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from perfect.server.engine import book, schedules
 from perfect.server.engine.context import Context
 from perfect.server.engine.definitions import FlowDefinition
-from perfect.server.engine.parameters import check_values
-from perfect.server.engine.refusals import Invalid, Unknown, shown
+from perfect.server.engine.parameters import check_values, takes_nothing
+from perfect.server.engine.refusals import Demanding, Invalid, Unknown, shown
 from perfect.server.engine.speaker import Speaker
 from perfect.server.store import Transaction, flows, queue, requests, runs, sessions, tasks
 from perfect.server.settings import Limits
@@ -138,13 +138,15 @@ def new_run(
         parameters=parameters,
         retry_of=retry_of,
     )
+    # what it announces comes first, so that the run is written once
+    record.codes = bytearray()
+    announced = predefined(tx.connection, record, flow)
     runs.insert_new(tx.connection, record, orjson.loads(flow.tags))
     context.book.add(record)
-    rows = predefined(tx.connection, record, flow)
+    rows = [(record.key, *row[1:]) for row in announced]
     tasks.insert_many(tx.connection, rows)
     context.tally.tasks += len(rows)
     context.tally.started += 1
-    runs.save(tx.connection, record)
     return record
 
 
@@ -251,7 +253,32 @@ def trigger(
     trigger: str = "request",
 ) -> str:
     """A run for which a client is to be found, asked for by a "request" or a "schedule"; returns its id."""
+    return _trigger(
+        tx, context, flow_of_id(tx.connection, flow_id), configuration, parameters, trigger
+    )
+
+
+def trigger_plainly(tx: Transaction, context: Context, flow_id: str, configuration: str) -> str:
+    """As `trigger`, without values, of a flow that goes without.
+
+    Raises:
+        Unknown: there is no such flow.
+        Demanding: whether it goes without is not seen at a glance.
+    """
     flow = flow_of_id(tx.connection, flow_id)
+    if flow.parameters is not None and not takes_nothing(flow.parameters):
+        raise Demanding
+    return _trigger(tx, context, flow, configuration, None, "request")
+
+
+def _trigger(
+    tx: Transaction,
+    context: Context,
+    flow: FlowRecord,
+    configuration: str,
+    parameters: str | None,
+    trigger: str,
+) -> str:
     run = new_run(
         tx,
         context,

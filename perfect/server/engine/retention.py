@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from perfect.server.engine.context import Context
+from perfect.server.engine.outage import Outage
 from perfect.server.store import Overloaded, StoreFailed, Transaction, retention, signs
 
 if TYPE_CHECKING:
@@ -48,14 +49,16 @@ class Retention:
 
     async def run_regularly(self) -> None:
         """One pass after another, until cancelled."""
+        outage = Outage(_log, "removing old runs")
         while True:
             # first of all a wait: who is still there must have had the time to say so
             await asyncio.sleep(self._backend.settings.retain_every)
             try:
                 if gone := await self.run():
                     _log.info("%d old runs were removed", gone)
+                outage.is_over()
             except (Overloaded, StoreFailed) as error:
-                _log.warning("removing old runs is put off: %s", error)
+                outage.goes_on(error)
             except Exception:
                 _log.exception("removing old runs failed")
 
@@ -70,7 +73,8 @@ class Retention:
             if gone == before:
                 break  # nothing of it could be removed: not again and again
         cutoff = None if self._age is None else backend.clock.now() - round(self._age * 1000)
-        while await backend.write(remove_notes, backend.liveness.sessions(), cutoff):
+        heard = {session: age for session, (age, _) in backend.liveness.ages().items()}
+        while await backend.write(remove_notes, heard, cutoff):
             pass
         while await backend.write(release, backend.database.release):
             pass
@@ -103,19 +107,19 @@ def remove(tx: Transaction, context: Context, keys: Sequence[int]) -> tuple[list
 
 
 def remove_notes(
-    tx: Transaction, context: Context, alive: Collection[str], cutoff: int | None
+    tx: Transaction, context: Context, heard: Mapping[str, float], cutoff: int | None
 ) -> bool:
     """Remove what else is too old: audit entries, logins, sessions; returns whether there may be more.
 
     Args:
         tx: the transaction.
         context: the engine's.
-        alive: sessions that were heard of lately.
+        heard: sessions that were heard of lately, and how many seconds ago.
         cutoff: ms since the epoch; None keeps all but sessions.
     """
     connection = tx.connection
     now = signs.server_now(connection, context.clock.now())
-    signs.note(connection, dict.fromkeys(alive, 0.0), now)
+    signs.note(connection, heard, now)
     signs.enter_unknown(connection, now)
     oldest = now - _SESSIONS_MS
     gone = signs.forget(connection, oldest if cutoff is None else min(oldest, cutoff), _BATCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from perfect.server.engine import polling, registry, values
 from perfect.server.engine.definitions import configuration
+from perfect.server.engine.refusals import Demanding
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import (
@@ -54,7 +56,14 @@ _REQUEST = s.nullable(
 async def trigger(flow_id: str, body: TheBody, backend: TheBackend, caller: TheCaller) -> Json:
     limits = backend.settings.limits
     chosen = configuration(body.get("configuration"), limits)
-    parameters = await checked_parameters(backend, flow_id, body.get("parameters"))
+    given = body.get("parameters")
+    if given is None:
+        with suppress(Demanding):
+            run_id = await backend.act(
+                caller, "triggered", None, registry.trigger_plainly, flow_id, chosen
+            )
+            return Json({"success": True, "runId": run_id})
+    parameters = await checked_parameters(backend, flow_id, given)
     run_id = await backend.act(
         caller, "triggered", None, registry.trigger, flow_id, chosen, parameters
     )

@@ -39,7 +39,7 @@ _SESSION = s.obj(
         "activeRunCount": s.INTEGER,
     }
 )
-_CLIENT = s.obj({"clientId": s.TEXT, "sessions": s.array(_SESSION)})
+_CLIENT = s.obj({"clientId": s.TEXT, "sessions": s.array(_SESSION), "sessionCount": s.INTEGER})
 
 
 class EventStream(Response):

@@ -32,7 +32,7 @@ from perfect.server.store.tables import flow, run, run_tag
 
 # more searches than this cost more than a look through the nearest runs
 _FEW_SEARCHES = 4
-_NEAR = 1_000
+_NEAR = 500
 _SHORTEST_ID = 4
 
 # (at, key)
@@ -112,7 +112,8 @@ def _newest(
     if not searches:
         return []
     if wanted.tag is not None or len(searches) > _FEW_SEARCHES:
-        window = max(_NEAR, 4 * limit)
+        # with nothing but a tag, every run of it matches
+        window = limit if searches == [{}] else max(_NEAR, 4 * limit)
         near = list(connection.execute(_near(wanted, before, window)))
         places = _fitting(near)
         if len(places) >= limit or len(near) < window:
@@ -204,4 +205,5 @@ def _has_tag(tag: tuple[str, str | None]) -> ColumnElement[bool]:
     found = select(literal(1)).where(
         run_tag.c.run == run.c.key, run_tag.c.at == run.c.at, _is_tag(tag)
     )
-    return found.exists()
+    # as a value: looked up per run, where a bare EXISTS may be planned as a join of whole tables
+    return found.exists().is_(true())

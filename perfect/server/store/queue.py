@@ -21,6 +21,7 @@ _SERVED = Prepared(
     ("new_turn", "of_flow"),
 )
 _TURN = select(queue.c.turn).where(queue.c.flow_id == bindparam("of_flow"))
+_DROP = queue.delete().where(queue.c.flow_id == bindparam("of_flow"))
 # correlated, so that the turns are gone through in order however many flows the session has
 _NEXT = (
     select(queue.c.flow_id, queue.c.turn)
@@ -65,7 +66,7 @@ def next_flows(
 
 def drop(connection: Connection, flow_id: str) -> None:
     """There is no request of that flow to give out."""
-    connection.execute(queue.delete().where(queue.c.flow_id == flow_id))
+    connection.execute(_DROP, {"of_flow": flow_id})
 
 
 def listed(connection: Connection) -> dict[str, bool]:

@@ -31,6 +31,7 @@ _MOVE_TAGS = Prepared(
     update(run_tag).where(run_tag.c.run == bindparam("of_run")).values(at=bindparam("new_at")),
     ("new_at", "of_run"),
 )
+_INSERT = insert(run)
 _NO_TAGS = "{}"
 _AT_ONCE = 500
 _TERMINAL = sorted(TERMINAL)
@@ -41,7 +42,7 @@ _UNSETTLED = text("run.settled = 0")
 def insert_new(connection: Connection, record: RunRecord, tags: dict[str, str]) -> None:
     """Keep a new run; sets its key."""
     values = {name: getattr(record, name) for name in _NAMES if name != "key"}
-    key = connection.execute(insert(run), values).inserted_primary_key
+    key = connection.execute(_INSERT, values).inserted_primary_key
     assert key is not None
     record.key = key[0]
     changes.run(connection, record.key)

@@ -81,9 +81,15 @@ def listed(
 
 
 def due(connection: Connection, now: int, limit: int) -> list[str]:
-    """Ids of the schedules that have a slot at or before ``now``, longest due first."""
-    query = select(schedule.c.id).where(schedule.c.next <= now).order_by(schedule.c.next)
-    return list(connection.execute(query.limit(limit)).scalars())
+    """Ids of at most ``limit`` schedules that have a slot at or before ``now``.
+
+    Half of them are those due for longest, and half those whose slot has just come: neither has to wait for
+    many of the other kind.
+    """
+    query = select(schedule.c.id).where(schedule.c.next <= now).limit(limit // 2)
+    longest = connection.execute(query.order_by(schedule.c.next)).scalars().all()
+    latest = connection.execute(query.order_by(schedule.c.next.desc())).scalars().all()
+    return list(dict.fromkeys([*longest, *latest]))
 
 
 def schema(connection: Connection, flow_id: str) -> str | None:

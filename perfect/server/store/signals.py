@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 _CHANNEL = "perfect"
 _LOOK = 0.5  # s between two looks whether to end
 _AGAIN = 2.0  # s between two attempts to connect
+_PATIENCE = 5.0  # s that the start waits for the first connection
 _MOST = 10_000  # words that may wait; beyond, they are dropped
 # bytes of a word; a NOTIFY takes 8,000, with the name of who says it
 LONGEST = 7_900
@@ -40,19 +41,19 @@ class Signals:
         self._me = me
         self._words: queue.Queue[str | None] = queue.Queue(_MOST)
         self._closing = threading.Event()
+        self._hears = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def listen(self, heard: Callable[[str], None]) -> None:
-        """Begin; ``heard`` is called on a thread of its own."""
+        """Begin; ``heard`` is called on a thread of its own. Returns when nothing is missed, if that is soon."""
         for name, work in (
             ("perfect-ear", lambda connection: self._hear(connection, heard)),
             ("perfect-mouth", self._speak),
         ):
-            thread = threading.Thread(
-                target=self._keep, args=(name, work), name=name, daemon=True
-            )
+            thread = threading.Thread(target=self._keep, args=(name, work), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._hears.wait(_PATIENCE)
 
     def send(self, word: str) -> None:
         """Tell the others; never blocks."""
@@ -91,6 +92,7 @@ class Signals:
     def _hear(self, connection: Any, heard: Callable[[str], None]) -> None:
         connection.execute(f"LISTEN {_CHANNEL}")
         heard(MISSED)
+        self._hears.set()
         while not self._closing.is_set():
             for notice in connection.notifies(timeout=_LOOK):
                 sender, _, word = notice.payload.partition(" ")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
-from sqlalchemy import BigInteger, Connection, case, cast, func, insert, literal, select
+from sqlalchemy import BigInteger, Connection, and_, case, cast, func, insert, literal, select
 
 from perfect.server.store.statements import upsert
 from perfect.server.store.tables import run, seen, session, session_flow
@@ -22,18 +23,36 @@ def server_now(connection: Connection, now: int) -> int:
     return int(connection.execute(_SERVER_CLOCK).scalar_one())
 
 
-def note(connection: Connection, heard: Mapping[str, float], now: int) -> None:
+def note(
+    connection: Connection,
+    heard: Mapping[str, float],
+    now: int,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Sessions were heard of.
 
     Args:
         connection: the writer's.
         heard: how many seconds ago each was.
         now: ms since the epoch, the database's time.
+        facts: what is to be shown of each, as JSON text, where something is known.
     """
     statement = upsert(connection.dialect, seen)
-    newer = case((statement.excluded.at > seen.c.at, statement.excluded.at), else_=seen.c.at)
-    statement = statement.on_conflict_do_update(index_elements=["session"], set_={"at": newer})
-    rows = [{"session": one, "at": now - round(age * 1000)} for one, age in sorted(heard.items())]
+    entered = statement.excluded
+    is_newer = entered.at >= seen.c.at
+    statement = statement.on_conflict_do_update(
+        index_elements=["session"],
+        set_={
+            "at": case((is_newer, entered.at), else_=seen.c.at),
+            "facts": case(
+                (and_(is_newer, entered.facts.is_not(None)), entered.facts), else_=seen.c.facts
+            ),
+        },
+    )
+    rows = [
+        {"session": one, "at": now - round(age * 1000), "facts": facts.get(one)}
+        for one, age in sorted(heard.items())
+    ]
     for first in range(0, len(rows), _AT_ONCE):
         connection.execute(statement.values(rows[first : first + _AT_ONCE]))
 
@@ -54,6 +73,13 @@ def since(connection: Connection, at: int) -> dict[str, int]:
     """Sessions that were heard of since then (ms since the epoch), and when they were last."""
     query = select(seen.c.session, seen.c.at).where(seen.c.at >= at)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def facts_since(connection: Connection, at: int) -> dict[str, tuple[int, str]]:
+    """Sessions that were heard of since then: when they were last, and what is to be shown of them."""
+    query = select(seen.c.session, seen.c.at, seen.c.facts)
+    rows = connection.execute(query.where(seen.c.at >= at, seen.c.facts.is_not(None)))
+    return {row.session: (row.at, row.facts) for row in rows}
 
 
 def flows_since(connection: Connection, at: int) -> frozenset[str]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from perfect.server.store.statements import upsert
 from perfect.server.store.tables import flow, meta, statistic
 
 _CLEARED = "statistics_cleared"
+_OF_FLOW = select(statistic).where(statistic.c.flow_id == bindparam("of_flow"))
 
 
 def of_flow(connection: Connection, flow_id: str) -> list[Row[Any]]:
     """Everything known about a flow and its tasks."""
-    return list(connection.execute(select(statistic).where(statistic.c.flow_id == flow_id)))
+    return list(connection.execute(_OF_FLOW, {"of_flow": flow_id}))
 
 
 def of_flows(

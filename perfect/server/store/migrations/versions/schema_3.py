@@ -32,6 +32,7 @@ def upgrade() -> None:
         "seen",
         sa.Column("session", sa.Text, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("facts", sa.Text),
     )
     op.create_index("seen_at", "seen", ["at"])
     op.create_table(

@@ -476,6 +476,8 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _find_run(client: PerfectAPIClient, wanted: str) -> Any:
+    if not wanted:  # every run begins like that
+        raise ConfigurationError("RUN", wanted, "is empty")
     try:
         return client.request("GET", f"/api/runs/{quote(wanted)}")
     except BackendRefused as refusal:

@@ -14,6 +14,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any, NamedTuple
@@ -172,9 +173,10 @@ class Sender:
         self._rest()
         self._gather()
         if self._registrations:
-            flow = self._registrations[0]
-            self._carry(lambda: reporter.register(flow))
-            self._registrations.popleft()
+            flows = list(islice(self._registrations, reporter.flows_at_once))
+            self._carry(lambda: reporter.register(flows))
+            for _ in flows:
+                self._registrations.popleft()
             self._succeeded()
         elif len(self._backlog):
             self._send(reporter, self._backlog.head(MOST_EVENTS, LARGEST_BATCH), self._backlog)

@@ -49,6 +49,7 @@ class DocumentedReporter:
     """Sends events one by one, merged and in order."""
 
     native = False
+    flows_at_once = 1
 
     def __init__(self, client: PerfectAPIClient) -> None:
         self.settled = 0
@@ -80,9 +81,10 @@ class DocumentedReporter:
                 position += 1
             self.settled = events[position - 1].seq
 
-    def register(self, flow: dict[str, Any]) -> None:
-        register(self._client, _registration(flow))
-        self._served.add(flow["name"])
+    def register(self, flows: list[dict[str, Any]]) -> None:
+        for flow in flows:
+            register(self._client, _registration(flow))
+            self._served.add(flow["name"])
 
     def notes(self) -> dict[str, str]:
         """Where each run that is under way stands, by its id."""
@@ -331,7 +333,12 @@ def register(client: PerfectAPIClient, flow: dict[str, Any]) -> None:
     except BackendRefused as refusal:
         if refusal.may_pass:
             raise
-        log.warning("perfect: the backend does not take flow %r: %s", flow["name"], refusal)
+        not_taken(flow, refusal)
+
+
+def not_taken(flow: dict[str, Any], reason: object) -> None:
+    """Say that the backend does not want a flow."""
+    log.warning("perfect: the backend does not take flow %r: %s", flow["name"], reason)
 
 
 def _registration(flow: dict[str, Any]) -> dict[str, Any]:

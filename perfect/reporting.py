@@ -17,10 +17,12 @@ class Reporter(Protocol):
     Attributes:
         native: whether any request is a sign of life to the backend.
         settled: the number up to which everything is done with, also when `send` has raised.
+        flows_at_once: how many flows one request may register.
     """
 
     native: bool
     settled: int
+    flows_at_once: int
 
     def send(self, events: list[Event]) -> None:
         """Send events, oldest first.
@@ -29,8 +31,8 @@ class Reporter(Protocol):
             BackendError: some could not be sent now; those after `settled` are to be tried again.
         """
 
-    def register(self, flow: dict[str, Any]) -> None:
-        """Tell the backend of a flow that this process serves.
+    def register(self, flows: list[dict[str, Any]]) -> None:
+        """Tell the backend of flows that this process serves: of `flows_at_once` at most.
 
         Raises:
             BackendError: it could not be told now.
@@ -63,5 +65,7 @@ def shake_hands(client: PerfectAPIClient) -> Reporter:
             raise
         return DocumentedReporter(client)
     if isinstance(answer, dict) and answer.get("name") == "perfect" and answer.get("protocol") == 2:
-        return NativeReporter(client)
+        limits = answer.get("limits")
+        most = limits.get("flows") if isinstance(limits, dict) else None
+        return NativeReporter(client, most if isinstance(most, int) else 1)
     return DocumentedReporter(client)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from perfect import __version__
 from perfect.api import ExecutionRequest, MockPerfectClient, PerfectAPIClient, encode, quote
 from perfect.transport import MockTransport, UrllibTransport
 from perfect.reporting import shake_hands
@@ -197,6 +198,7 @@ def test_headers_say_who_is_speaking(backend: DocumentedBackend) -> None:
     client.send_heartbeat()
     headers = backend.journal[-1].headers
     assert headers["x-perfect-client"] == "team"
+    assert headers["user-agent"] == f"perfect-client/{__version__}"
     assert headers["x-perfect-session"] == "s-1"
     assert headers["authorization"] == "Bearer key"
     PerfectAPIClient(backend.url).send_heartbeat()

@@ -94,11 +94,12 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
     app.add_middleware(guard.Guard, settings=settings)
     log = AccessLog() if settings.access_log else None
     app.add_middleware(observer.Observer, answered=answered, clock=backend.clock, log=log)
+    # routes are tried in this order: those of clients come first, what a run waits for before all
     for module in (
+        dispatch,
         native,
         flows,
         classic,
-        dispatch,
         runs,
         schedules,
         control,

@@ -23,6 +23,8 @@ class Connection(HttpToolsProtocol):
     """uvicorn's protocol with limits; ``limited`` makes the class that has the settings."""
 
     settings: ServerSettings
+    # those without a request under way, the one that has been so for longest first; of all connections
+    idle: dict[Connection, None]
 
     _deadline: asyncio.TimerHandle | None = None
     _draining: asyncio.TimerHandle | None = None
@@ -37,11 +39,13 @@ class Connection(HttpToolsProtocol):
         """A peer has connected, and should say something soon."""
         super().connection_made(transport)
         self._expect(self.settings.head_timeout)
+        self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self._expect(None)
         self._stop_draining()
+        self.idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +92,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._in_head = False
+        self.idle.pop(self, None)
         self._expect(self.settings.body_timeout + _GRACE)
         super().on_headers_complete()
 
@@ -96,6 +101,12 @@ class Connection(HttpToolsProtocol):
         self._in_message = False
         self._expect(None)
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A request is answered."""
+        super().on_response_complete()
+        if self._is_idle() and not self.transport.is_closing():
+            self._rest()
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than the answer is written."""
@@ -115,6 +126,15 @@ class Connection(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _rest(self) -> None:
+        """Nothing is asked for now: this costs a place, of which there are so many for everyone who may come."""
+        self.idle.pop(self, None)
+        self.idle[self] = None
+        if len(self.idle) > self.settings.limits.idle:
+            longest = next(iter(self.idle))
+            del self.idle[longest]
+            longest.transport.close()
 
     def _stop(self, status: int, error: str) -> None:
         # the parser makes one of its own errors of this, and uvicorn then asks for the 400
@@ -165,4 +185,4 @@ class Connection(HttpToolsProtocol):
 
 def limited(settings: ServerSettings) -> type[Connection]:
     """The protocol with these settings."""
-    return type("Connection", (Connection,), {"settings": settings})
+    return type("Connection", (Connection,), {"settings": settings, "idle": {}})

@@ -63,6 +63,7 @@ class Limits:
         parameters: bytes of the values of a run's parameters.
         parameter_names: parameters of a flow, and values of a run.
         events: events of one batch.
+        flows: registrations of one request.
         url: bytes of a request's path and query.
         headers: bytes of a request's headers.
         header_count: headers of a request.
@@ -70,6 +71,9 @@ class Limits:
         streams_each: of one peer address.
         polls: long polls that are open at a time.
         polls_each: of one session.
+        logins: logins that are under way at a time.
+        logins_each: of one peer address.
+        idle: connections without a request under way; beyond that the one that has been so for longest is closed.
     """
 
     body: int = 16 * 1024 * 1024
@@ -84,6 +88,7 @@ class Limits:
     parameters: int = 1024 * 1024
     parameter_names: int = 1_000
     events: int = 100_000
+    flows: int = 1_000
     url: int = 8 * 1024
     headers: int = 32 * 1024
     header_count: int = 100
@@ -91,6 +96,9 @@ class Limits:
     streams_each: int = 500
     polls: int = 10_000
     polls_each: int = 100
+    logins: int = 200
+    logins_each: int = 50
+    idle: int = 2_000
 
     def __post_init__(self) -> None:
         for limit in fields(self):

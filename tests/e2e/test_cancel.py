@@ -298,32 +298,46 @@ KEEPS = """
 
     first >> second
 
-    with core.Flow("keeps", resume=kept) as keeps:
+    executors = {
+        "local": core.LocalExecutor(),
+        "threads": core.ThreadExecutor(2),
+        "processes": core.ProcessExecutor(1),
+        "dask": core.LocalDaskExecutor("processes", 1),
+    }
+    with core.Flow("keeps", resume=kept, executor=executors[sys.argv[3]]) as keeps:
         day = core.Parameter("day")
         load(fetch(day))
 
-    keeps.register()
-    flowkit.DAG("pipeline", tasks=[first]).register(resume=kept)
-    listen()
+    if __name__ == "__main__":
+        keeps.register()
+        flowkit.DAG("pipeline", tasks=[first]).register(resume=kept)
+        listen()
 """
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "done", "left"),
-    [("keeps", {"day": "monday"}, "fetch", "load"), ("pipeline", {}, "first", "second")],
+    ("name", "executor", "parameters", "done", "left"),
+    [
+        ("keeps", "local", {"day": "monday"}, "fetch", "load"),
+        ("keeps", "threads", {"day": "monday"}, "fetch", "load"),
+        ("keeps", "processes", {"day": "monday"}, "fetch", "load"),
+        ("keeps", "dask", {"day": "monday"}, "fetch", "load"),
+        ("pipeline", "local", {}, "first", "second"),
+    ],
 )
 def test_a_retry_goes_on_from_the_failed_tasks(
     own_backend: BackendProcess,
     write_script: Write,
     tmp_path: Path,
     name: str,
+    executor: str,
     parameters: dict[str, str],
     done: str,
     left: str,
 ) -> None:
     script = write_script("keeps", KEEPS, backend_url=own_backend.url)
     there = tmp_path / "there"
-    with script.started(tmp_path / "kept.json", there):
+    with script.started(tmp_path / "kept.json", there, executor):
         poll_until(lambda: [f for f in own_backend.get("/api/engine/flows") if f["name"] == name])
         (flow,) = [f for f in own_backend.get("/api/engine/flows") if f["name"] == name]
         body = {"configuration": "prod", "parameters": parameters}
@@ -335,7 +349,7 @@ def test_a_retry_goes_on_from_the_failed_tasks(
     there.touch()
     told = perfect_command("retry", run, backend_url=own_backend.url)
     assert "from the tasks that did not succeed on" in told.stdout, told.stderr
-    with script.started(tmp_path / "kept.json", there):
+    with script.started(tmp_path / "kept.json", there, executor):
         again = await_end(own_backend, told.stdout.split()[0])
     assert (again["state"], again["retryOf"]) == ("COMPLETED", run)
     assert (again["configuration"], again["parameters"] or {}) == ("prod", parameters)

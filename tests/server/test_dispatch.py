@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from perfect.server.engine.dispatch import Offer, Waiter
 from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started, wait_until
 
@@ -64,6 +66,60 @@ def test_a_waiting_native_poller_gets_the_request_with_a_lease(backend: Running)
     assert answer["rejected"] == []
     shown = peer.run(run)
     assert (shown["state"], shown["trigger"]) == ("COMPLETED", "request")
+
+
+def test_who_waits_is_given_the_request_in_the_transaction_that_makes_it(backend: Running) -> None:
+    peer = backend.peer("c")
+    flow = peer.register("flow")["id"]
+    with polling(peer, slots=1) as answers:
+        _waiting(backend)
+        wait_until(lambda: all(one.idle for one in backend.server.backend.waiting._waiters))
+        before = backend.server.backend.commits
+        run = _trigger(backend.peer(), flow)
+    assert answers[0]["run_id"] == run
+    assert backend.server.backend.commits == before + 1
+
+
+def test_what_was_handed_to_a_poll_that_has_ended_waits_again(
+    launch: Callable[..., Running],
+) -> None:
+    backend = launch(lease=60.0)
+    session = str(uuid.uuid4())
+    peer = backend.peer("c", session)
+    flow = peer.register("flow")["id"]
+    engine = backend.server.backend
+    run = _trigger(peer, flow)
+    waiter = Waiter(session, {flow}, claims=True)
+
+    async def offered_too_late() -> None:
+        offered = await engine.desk._offer(session, leased=True)
+        assert offered is not None
+        engine.desk._handed(waiter, offered)
+
+    assert engine._loop is not None
+    asyncio.run_coroutine_threadsafe(offered_too_late(), engine._loop).result(10)
+    assert peer.poll(slots=1)["run_id"] == run
+
+
+def test_what_was_offered_again_meanwhile_is_not_taken_back(backend: Running) -> None:
+    session = str(uuid.uuid4())
+    first, second = backend.peer("c", session), backend.peer("c")
+    flow = first.register("flow")["id"]
+    assert second.register("flow")["id"] == flow
+    engine = backend.server.backend
+    run = _trigger(first, flow)
+
+    async def offer() -> Offer | None:
+        return await engine.desk._offer(session, leased=True)
+
+    assert engine._loop is not None
+    offered = asyncio.run_coroutine_threadsafe(offer(), engine._loop).result(10)
+    assert offered is not None and offered.answer["run_id"] == run
+    again = second.poll(slots=1)  # after the lease has lapsed
+    engine.soon(engine.desk._handed, Waiter(session, {flow}), offered)
+    path = f"/api/execution-requests/{run}/claim"
+    second.post(path, {"lease": again["lease"]}).ok()
+    first.post(path, {"lease": offered.answer["lease"]}).refused(409)
 
 
 def test_requests_go_first_in_first_out(backend: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -15,11 +16,13 @@ import pytest
 
 from perfect.errors import ConfigurationError
 from perfect.server import Limits, ServerSettings
+from perfect.server.connection import Connection
 from perfect.server.engine.places import Places
 from perfect.server.engine.refusals import TooMany
 from tests.server.conftest import Running
 from tests.server.peers import Answer, ended, started, wait_until
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 HEAD = b"POST /api/flows HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -51,6 +54,18 @@ def raw(backend: Running, *pieces: bytes, until: threading.Event | None = None) 
         for piece in pieces:
             connection.sendall(piece)
         return received(connection)
+
+
+def answered(connection: socket.socket) -> bytes:
+    """One answer that says how long it is; the connection stays open."""
+    with connection.makefile("rb") as file:
+        status = file.readline()
+        size = 0
+        while line := file.readline().strip():
+            name, _, value = line.lower().partition(b":")
+            size = int(value) if name == b"content-length" else size
+        file.read(size)
+    return status
 
 
 def received(connection: socket.socket) -> Answer:
@@ -112,7 +127,7 @@ def test_a_connection_may_be_used_again_after_a_pause(small: Running) -> None:
     with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
         for _ in range(2):
             connection.sendall(request)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            assert answered(connection).startswith(b"HTTP/1.1 200")
             # longer than a head may take: the pause between requests is not part of one
             time.sleep(0.6)
 
@@ -261,6 +276,64 @@ def test_event_streams_have_places(launch: Callable[..., Running]) -> None:
         answer.refused(429)
         assert answer.headers["retry-after"]
     wait_until(lambda: backend.server.backend.streams.open == 0)
+
+
+def test_connections_that_ask_for_nothing_make_room_for_others(
+    launch: Callable[..., Running],
+) -> None:
+    backend = launch(limits=Limits(idle=5))
+    address = ("127.0.0.1", backend.port)
+    with contextlib.ExitStack() as stack:
+
+        def connect(said: bytes = b"") -> socket.socket:
+            connection = stack.enter_context(socket.create_connection(address, timeout=10))
+            connection.sendall(said)
+            return connection
+
+        stream = connect(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert stream.recv(1000).startswith(b"HTTP/1.1 200")
+        kept = connect(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answered(kept).startswith(b"HTTP/1.1 200")
+        loris = [connect(b"GET / HTTP/1.1\r\nX: ") for _ in range(20)]
+        # somebody with a request is served as ever
+        backend.peer().get("/api/health").ok()
+        assert all(is_closed(one) for one in [kept, *loris[:15]])
+        wait_until(lambda: len(idle_of(backend)) <= 5)
+        # what has been asked is not idle
+        assert backend.server.backend.streams.open == 1
+    wait_until(lambda: not idle_of(backend))
+
+
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(10) == b""
+    except ConnectionResetError:  # what it had sent was not read before
+        return True
+
+
+def idle_of(backend: Running) -> dict[object, None]:
+    protocol = backend.server._uvicorn.config.http_protocol_class
+    assert issubclass(protocol, Connection)
+    return protocol.idle  # type: ignore[return-value]
+
+
+def test_logins_that_are_sent_slowly_have_places(launch: Callable[..., Running]) -> None:
+    backend = launch(token="secret", limits=Limits(logins_each=2))
+    address = ("127.0.0.1", backend.port)
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            slow = stack.enter_context(socket.create_connection(address, timeout=10))
+            slow.sendall(head)
+        wait_until(lambda: backend.server.backend.logins.open == 2)
+        answer = backend.peer().post("/login", b"token=secret", headers=FORM)
+        answer.refused(429)
+        assert answer.headers["retry-after"]
+        # clients don't log in
+        bearer = {"Authorization": "Bearer secret"}
+        backend.peer().get("/api/engine/runs", headers=bearer).ok()
+    wait_until(lambda: backend.server.backend.logins.open == 0)
+    assert backend.peer().post("/login", b"token=secret", headers=FORM).status == 303
 
 
 # not what it should be

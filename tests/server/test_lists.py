@@ -41,13 +41,15 @@ def filled(
     chance = random.Random(5)
     rows, tagged = [], []
     for key in range(1, RUNS + 1):
+        at = 1_000 + chance.randrange(60)
         of = chance.choice((None, *range(FLOWS)))
         tags = {"env": chance.choice(("prod", "test"))} if key % 3 else {}
         tags |= {"rare": "yes"} if key % 50 == 0 else {}
         row = {"key": key, "id": f"{chance.choice(('abcd', 'abce', 'f'))}{key:05}-x"}
         row |= {"flow_id": None if of is None else f"f{of}", "flow_name": f"flow {of}"}
         row |= {"client": "nobody" if of is None else f"c{of % 2}", "tags": json.dumps(tags)}
-        row |= {"state": chance.choice(STATES), "at": 1_000 + chance.randrange(60)}
+        row |= {"state": chance.choice(STATES), "at": at}
+        row |= {"ended": chance.choice((None, at + chance.randrange(9)))}
         row |= {"trigger": "call", "configuration": "", "created": 1, "modified": 1}
         row |= dict.fromkeys(("progress", "inferred", "settled", "tasks", "lines"), 0)
         rows.append(row)
@@ -78,6 +80,7 @@ def _matches(row: dict[str, Any], wanted: lists.Filter) -> bool:
         and (wanted.tag is None or wanted.tag[0] in tags)
         and (wanted.since is None or row["at"] >= wanted.since)
         and (wanted.until is None or row["at"] < wanted.until)
+        and (wanted.ended_after is None or (row["ended"] or 0) > wanted.ended_after)
         and (
             wanted.text is None
             or row["flow_id"] in wanted.text_flows
@@ -98,6 +101,7 @@ _filters = st.builds(
     text_flows=_ids.map(lambda ids: ids or ()),
     since=_times,
     until=_times,
+    ended_after=_times,
 )
 
 

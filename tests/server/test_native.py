@@ -39,6 +39,30 @@ def test_the_handshake_says_that_this_is_native(peer: Peer) -> None:
     assert answer["limits"]["body"] == 16 * 1024 * 1024 and answer["limits"]["log_line"] == 65536
 
 
+def test_flows_are_registered_together_and_a_wrong_one_does_not_hold_up_the_others(
+    peer: Peer,
+) -> None:
+    given = [{"name": "first of many", "tasks": [{"name": "a"}]}, {"tasks": []}, 3]
+    last = {"name": "last of many", "autoTrigger": True}
+    for _ in range(2):
+        answer = peer.post("/api/flows/batch", {"flows": [*given, last]}).ok()
+        assert [one["index"] for one in answer["rejected"]] == [1, 2]
+        assert answer["rejected"][0]["error"].startswith("name=")
+    known = [one for one in peer.get("/api/engine/flows").ok() if one["name"].endswith("of many")]
+    assert [one["name"] for one in known] == ["first of many", "last of many"]
+    assert [task["name"] for task in known[0]["tasks"]] == ["a"]
+    runs = peer.get("/api/runs?flow=last of many".replace(" ", "%20")).ok()["runs"]
+    assert [run["state"] for run in runs] == ["PENDING"] * 2
+
+
+def test_a_registration_of_many_is_limited(peer: Peer) -> None:
+    most = peer.get("/api/version").ok()["limits"]["flows"]
+    answer = peer.post("/api/flows/batch", {"flows": [{}] * (most + 1)})
+    assert answer.status == 413 and f"more than {most}" in answer.json["error"]
+    for wrong in ({}, {"flows": {}}, {"flows": None}):
+        assert peer.post("/api/flows/batch", wrong).status == 400
+
+
 def test_a_whole_run_in_one_request(peer: Peer, run_id: str) -> None:
     t = 1_700_000_000_000
     answer = peer.ingest(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from perfect import cli
 from perfect.errors import ConfigurationError
-from perfect.server import Server, ServerSettings
+from perfect.server import Server, ServerSettings, serve
 from tests.server.conftest import Running
 from tests.server.peers import Peer, ended, started, wait_until
 
@@ -127,6 +130,39 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
         )
         assert done.returncode == 1 and done.stdout == ""
         assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_both_ways_to_start_it_take_the_same_options(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for command in (partial(cli.main, ["server", "--help"]), partial(serve.main, ["--help"])):
+        with pytest.raises(SystemExit):
+            command()
+        said.append(set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)))
+    assert said[0] == said[1] and "--read-token" in said[0] and len(said[0]) > 10
+
+
+@pytest.mark.parametrize("module", ["perfect.server", "perfect"])
+def test_tokens_come_from_the_environment(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[ServerSettings] = []
+    monkeypatch.setattr(serve, "run_server", given.append)
+    monkeypatch.setenv("PERFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("PERFECT_API_KEY", "the-token")
+    monkeypatch.setenv("PERFECT_READ_TOKEN", "the-read-token")
+    start = serve.main if module == "perfect.server" else partial(_with_command, cli.main)
+    arguments = "--host 0.0.0.0 --allow-host a --allow-host b --allow-origin https://x.example"
+    assert start(f"{arguments} --limit body=1000 --retain 2d --retain-runs 3".split()) == 0
+    assert start(["--token", "other"]) == 0
+    first, second = given
+    assert (first.token, first.read_token) == ("the-token", "the-read-token")
+    assert (first.allowed_hosts, first.allow_origins) == (("a", "b"), ("https://x.example",))
+    assert (first.limits.body, first.retain, first.retain_runs) == (1000, 172_800, 3)
+    assert second.token == "other"
+
+
+def _with_command(main: Callable[[list[str]], int], arguments: list[str]) -> int:
+    return main(["server", *arguments])
 
 
 def test_a_backend_in_a_thread_can_be_stopped_twice(launch: Callable[..., Running]) -> None:

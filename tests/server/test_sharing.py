@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from perfect.server.store import upkeep
 from tests.server.conftest import Running
@@ -257,3 +258,51 @@ def test_a_private_server_does_not_outlive_who_made_it() -> None:
         pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
         process.kill()
         wait_until(lambda: not folder.exists() and not Path(f"/proc/{pid}").exists())
+
+
+def test_a_poll_at_one_hears_that_a_run_claimed_at_the_other_is_cancelled(
+    two: Callable[..., tuple[Running, Running]], run_id: str
+) -> None:
+    first, second = two(sweep=30.0, poll=20.0)
+    session = str(uuid.uuid4())
+    here, there = first.peer("c", session), second.peer("c", session)
+    here.post("/api/heartbeat").ok()
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(here.poll(slots=0)))
+    waiting.start()
+    wait_until(lambda: len(first.server.backend.waiting) == 1)
+    there.ingest(started(run_id, "f"))
+    assert second.peer("page").post(f"/api/runs/{run_id}/cancel").ok()["cancelling"] is True
+    waiting.join(10)
+    assert found == [{"cancel": run_id}]
+    assert here.post("/api/heartbeat").ok()["cancel"] == [run_id]
+
+
+def test_a_run_that_ended_at_one_is_over_for_the_other(
+    two: Callable[..., tuple[Running, Running]], run_id: str
+) -> None:
+    first, second = two(silence=5.0)
+    session = str(uuid.uuid4())
+    here, there = first.peer("c", session), second.peer("c", session)
+    here.ingest(started(run_id, "f"))
+    wait_until(lambda: second.server.backend.liveness.has_runs(session))
+    there.seq = here.seq
+    there.ingest(ended(run_id, 0))
+    wait_until(lambda: not first.server.backend.liveness.has_runs(session))
+
+
+def test_one_that_stands_still_does_not_hold_the_other_up_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfect.server.store import open_database, postgres
+
+    monkeypatch.setattr(postgres, "_STUCK", 1)
+    first, second = open_database(url), open_database(url)
+    with first.connect_writer() as stuck, second.connect_writer() as other:
+        stuck.begin()
+        with other.begin():
+            pass
+        with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
+            stuck.exec_driver_sql("SELECT 1")
+    first.close()
+    second.close()

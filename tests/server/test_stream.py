@@ -303,6 +303,8 @@ def test_of_a_fleet_the_newest_are_told(
     backend = launch()
     stream = watch(backend)
     stream.until("ready")
+    # who was there before is not told of
+    wait_until(lambda: backend.server.backend.news._known_clients is not None)
     peers = [backend.peer("fleet") for _ in range(5)]
     for peer in peers:
         peer.register("f")

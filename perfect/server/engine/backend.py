@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -57,12 +58,16 @@ class Backend:
         settings: how it is set up.
         clock: the time.
 
+    Attributes:
+        me: its name among the backends on its database.
+
     Raises:
         ConfigurationError: the database can't be opened.
     """
 
     def __init__(self, settings: ServerSettings, clock: Clock | None = None) -> None:
         self.settings = settings
+        self.me = str(uuid.uuid4())
         self.clock = clock or SystemClock()
         self.database = open_database(settings.db or perfect_home() / "perfect.db")
         self.liveness = Liveness(self.clock, settings.silence)
@@ -72,6 +77,7 @@ class Backend:
         limits = settings.limits
         self.streams = Places("event streams", limits.streams, limits.streams_each)
         self.polls = Places("long polls", limits.polls, limits.polls_each)
+        self.logins = Places("logins", limits.logins, limits.logins_each)
         self.desk = Desk(self, self.waiting)
         self.context = Context(
             clock=self.clock,
@@ -108,7 +114,7 @@ class Backend:
             others=self.sharing if self.database.shared else None,
         )
         self.clients = Clients(
-            self.clock, self.liveness, settings.silence, shared=self.database.shared
+            self.clock, self.liveness, settings.silence, self.me if self.database.shared else None
         )
         self.news = Newsroom(
             *(self.clock, self.clients, self.read, self.desk.presence.all),

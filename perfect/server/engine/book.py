@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from perfect.server.engine.statistics import Durations
 from perfect.server.store import runs, statistics, tasks
@@ -30,6 +32,7 @@ class RunBook:
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, RunRecord] = OrderedDict()
+        self._newest: RunRecord | None = None
 
     def get(self, connection: Connection, run_id: str) -> RunRecord | None:
         """The run of that id."""
@@ -42,18 +45,26 @@ class RunBook:
             self._runs.move_to_end(run_id)
         return record
 
+    def by_key(self, connection: Connection, key: int) -> RunRecord | None:
+        """The run of that key; not asked for where it is the one that was added last."""
+        newest = self._newest
+        return newest if newest is not None and newest.key == key else runs.by_key(connection, key)
+
     def add(self, record: RunRecord) -> None:
         """Remember a run."""
+        self._newest = record
         self._runs[record.id] = record
         if len(self._runs) > _REMEMBERED:
             self._runs.popitem(last=False)
 
     def drop(self, run_id: str) -> None:
         """That run is gone, or changed beneath us."""
+        self._newest = None
         self._runs.pop(run_id, None)
 
     def forget(self) -> None:
         """Remember nothing."""
+        self._newest = None
         self._runs.clear()
 
 
@@ -75,8 +86,13 @@ def learned(connection: Connection, record: RunRecord) -> dict[str, int]:
 
 def estimates(connection: Connection, flow_id: str) -> dict[str, int]:
     """Estimates in ms by task name that were learned from earlier runs of a flow."""
+    return estimates_from(statistics.of_flow(connection, flow_id))
+
+
+def estimates_from(rows: Iterable[Row[Any]]) -> dict[str, int]:
+    """Estimates in ms by task name, from everything known about a flow."""
     found = {}
-    for row in statistics.of_flow(connection, flow_id):
+    for row in rows:
         estimate = Durations(row.samples, row.mean, row.m2, row.runs).learned
         if estimate is not None:
             found[row.task] = estimate

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -37,17 +36,16 @@ class Clients:
         clock: the time.
         liveness: knows when each was heard last, and its active runs.
         silence: seconds after which a session without an open poll counts as gone.
-        shared: other backends may be on the same database.
+        me: which backend this is, where others may be on the same database.
     """
 
     def __init__(
-        self, clock: Clock, liveness: Liveness, silence: float, *, shared: bool = False
+        self, clock: Clock, liveness: Liveness, silence: float, me: str | None = None
     ) -> None:
         self._clock = clock
         self._liveness = liveness
         self._silence = silence
-        self._shared = shared
-        self._me = str(uuid.uuid4())
+        self._me = me
         self._sessions: dict[str, _Session] = {}
 
     def heard(self, speaker: Speaker) -> None:
@@ -131,21 +129,15 @@ class Clients:
     def facts(self, of: Iterable[str]) -> dict[str, str]:
         """What the other backends on the database are to show of these sessions, as JSON text."""
         known = {session: self._sessions[session] for session in of if session in self._sessions}
-        return {
-            session: orjson.dumps({"by": self._me, **asdict(facts)}).decode()
-            for session, facts in known.items()
-        }
+        return {session: orjson.dumps(facts).decode() for session, facts in known.items()}
 
     def _elsewhere(self, connection: Connection, now: int) -> dict[str, tuple[float, _Session]]:
         """Sessions of which other backends have heard, and how many seconds ago."""
-        if not self._shared:
+        if self._me is None:
             return {}
         at = signs.server_now(connection, now)
-        found = {}
-        for session, (seen, facts) in signs.facts_since(
-            connection, at - round(self._silence * 1000)
-        ).items():
-            said = orjson.loads(facts)
-            if said.pop("by") != self._me:
-                found[session] = max(0, at - seen) / 1000, _Session(**said)
-        return found
+        since = at - round(self._silence * 1000)
+        return {
+            session: (max(0, at - seen) / 1000, _Session(**orjson.loads(facts)))
+            for session, (seen, facts) in signs.facts_since(connection, since, self._me).items()
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ _REMEMBERED = 12
 class _Session:
     seen: float
     monitored: bool
+    heard: float = -math.inf  # by this backend itself
     runs: set[str] = field(default_factory=set)
 
 
@@ -49,7 +51,7 @@ class Liveness:
             known = self._sessions.get(session)
             if known is None:
                 known = self._sessions[session] = _Session(0.0, False)
-            known.seen = self._clock.monotonic()
+            known.seen = known.heard = self._clock.monotonic()
             newly = monitored and not known.monitored
             known.monitored |= monitored
             return newly
@@ -63,10 +65,10 @@ class Liveness:
                 known.monitored = True
 
     def heard(self, within: float) -> dict[str, float]:
-        """Sessions that were heard of in the last ``within`` seconds, and how many seconds ago."""
+        """Sessions that this backend heard of in the last ``within`` seconds, and how many seconds ago."""
         now = self._clock.monotonic()
         with self._lock:
-            ages = {session: now - known.seen for session, known in self._sessions.items()}
+            ages = {session: now - known.heard for session, known in self._sessions.items()}
         return {session: age for session, age in ages.items() if age <= within}
 
     def started(self, session: str, run: str) -> None:

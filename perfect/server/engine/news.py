@@ -284,8 +284,8 @@ class Newsroom:
                 flow_ids |= self._look_at_clients(connection, told)
             if flow_ids:
                 connected = self._present()
-                for flow in flows.listed(connection, flow_ids):
-                    shown_flow = views.flow(connection, flow, connected=flow.id in connected)
+                changed = flows.listed(connection, flow_ids)
+                for shown_flow in views.library(connection, changed, connected):
                     told.events.append(("flow", None, orjson.dumps(shown_flow)))
             records = {
                 record.key: record for record in runs.by_keys(connection, sorted(changes.runs))

@@ -53,7 +53,7 @@ def offer(
             break
     else:
         return None
-    run = runs.by_key(tx.connection, request.run)
+    run = context.book.by_key(tx.connection, request.run)
     assert run is not None
     answer: dict[str, Any] = {
         "run_id": run.id,

@@ -73,8 +73,8 @@ class Retention:
             if gone == before:
                 break  # nothing of it could be removed: not again and again
         cutoff = None if self._age is None else backend.clock.now() - round(self._age * 1000)
-        heard = {session: age for session, (age, _) in backend.liveness.ages().items()}
-        while await backend.write(remove_notes, heard, cutoff):
+        heard = backend.liveness.heard(_SESSIONS_MS / 1000)
+        while await backend.write(remove_notes, heard, backend.me, cutoff):
             pass
         while await backend.write(release, backend.database.release):
             pass
@@ -107,7 +107,7 @@ def remove(tx: Transaction, context: Context, keys: Sequence[int]) -> tuple[list
 
 
 def remove_notes(
-    tx: Transaction, context: Context, heard: Mapping[str, float], cutoff: int | None
+    tx: Transaction, context: Context, heard: Mapping[str, float], me: str, cutoff: int | None
 ) -> bool:
     """Remove what else is too old: audit entries, logins, sessions; returns whether there may be more.
 
@@ -115,11 +115,12 @@ def remove_notes(
         tx: the transaction.
         context: the engine's.
         heard: sessions that were heard of lately, and how many seconds ago.
+        me: the backend that has heard of them.
         cutoff: ms since the epoch; None keeps all but sessions.
     """
     connection = tx.connection
     now = signs.server_now(connection, context.clock.now())
-    signs.note(connection, heard, now)
+    signs.note(connection, heard, now, me)
     signs.enter_unknown(connection, now)
     oldest = now - _SESSIONS_MS
     gone = signs.forget(connection, oldest if cutoff is None else min(oldest, cutoff), _BATCH)

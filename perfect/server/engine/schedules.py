@@ -45,7 +45,7 @@ EARLIER = "; earlier ones are not listed"
 _OPTIONS = ("timezone", "catchup", "overlap", "configuration", "parameters")
 _USUAL = Limits()
 # answers of `unfit` that are kept: of the schedules of one look, and no more, for schemas may be large
-_KNOWN = 128
+_KNOWN = 64
 
 
 def parse(value: Any, limits: Limits = _USUAL) -> CronSchedule | None:

@@ -32,7 +32,7 @@ _AGAIN = 10.0
 
 class _Found(NamedTuple):
     now: int
-    seen: dict[str, int]
+    seen: dict[str, tuple[int, bool]]
     flows: frozenset[str]
     runs: list[tuple[str, str]]
     monitored: set[str]
@@ -50,6 +50,8 @@ class Sharing:
         self._backend = backend
         self._words = words
         self._every = backend.settings.silence / _PARTS
+        # s after which at the latest each knows what another has heard
+        self._late = 2 * self._every
         self._next = 0.0
         self._watched: frozenset[int] | None = None
         self._watch_again = 0.0
@@ -107,7 +109,7 @@ class Sharing:
             if session not in heard and not backend.liveness.has_runs(session)
         ]
         heard |= dict.fromkeys(idle, 0.0)
-        await backend.write(_note, heard, backend.clients.facts(heard))
+        await backend.write(_note, heard, backend.me, backend.clients.facts(heard))
         before = backend.liveness.active()
         found = await backend.look(self._find)
         backend.desk.presence.elsewhere = found.flows
@@ -116,17 +118,19 @@ class Sharing:
         for session, run_id in before.difference(found.runs):
             backend.liveness.ended(session, run_id)
         for session in found.monitored:
-            at = found.seen.get(session)
-            age = backend.settings.silence if at is None else max(0, found.now - at) / 1000
-            backend.liveness.seen_elsewhere(session, age)
+            at, elsewhere = found.seen.get(session, (0, False))
+            # Who hears of it directly judges it. Here word of it comes late, noted there and then read once in a
+            # while: so this backend judges it when nobody else has.
+            age = (found.now - at) / 1000 - (self._late if elsewhere else 0.0)
+            backend.liveness.seen_elsewhere(session, min(max(0.0, age), backend.settings.silence))
 
     def _find(self, connection: Connection) -> _Found:
         now = signs.server_now(connection, self._backend.clock.now())
-        since = now - round(self._backend.settings.silence * 1000)
+        since = now - round((self._backend.settings.silence + self._late) * 1000)
         active = runs.unsettled_of(connection)
         return _Found(
             now,
-            signs.since(connection, since),
+            signs.since(connection, since, self._backend.me),
             signs.flows_since(connection, since),
             active,
             sessions.monitored(connection, {session for session, _ in active}),
@@ -141,11 +145,11 @@ class Sharing:
 
 
 def _note(
-    tx: Transaction, context: Context, heard: dict[str, float], facts: dict[str, str]
+    tx: Transaction, context: Context, heard: dict[str, float], me: str, facts: dict[str, str]
 ) -> None:
     if heard:
         now = signs.server_now(tx.connection, context.clock.now())
-        signs.note(tx.connection, heard, now, facts)
+        signs.note(tx.connection, heard, now, me, facts)
 
 
 def _watch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,7 +29,28 @@ def flow(connection: Connection, record: FlowRecord, *, connected: bool) -> dict
         record: the flow.
         connected: whether a client that can run it is there.
     """
-    learned = book.estimates(connection, record.id)
+    return _flow(connection, record, book.estimates(connection, record.id), connected)
+
+
+def library(
+    connection: Connection, records: Sequence[FlowRecord], connected: Container[str]
+) -> list[dict[str, Any]]:
+    """Flows as `flow` shows one; ``connected`` has the ids of those that a client can run."""
+    known = statistics.by_flow(connection, [record.id for record in records])
+    return [
+        _flow(
+            connection,
+            record,
+            book.estimates_from(known.get(record.id, ())),
+            record.id in connected,
+        )
+        for record in records
+    ]
+
+
+def _flow(
+    connection: Connection, record: FlowRecord, learned: Mapping[str, int], connected: bool
+) -> dict[str, Any]:
     defined = orjson.loads(record.tasks)
     estimates = [learned.get(task["name"], task["estimatedTime"]) for task in defined]
     parts = progress.shares([task["weight"] for task in defined], estimates) if defined else []

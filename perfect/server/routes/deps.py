@@ -75,8 +75,9 @@ async def may_change(caller: TheCaller) -> None:
         raise HTTPException(403, ONLY_READS)
 
 
-async def object_of(request: Request, backend: TheBackend) -> dict[str, Any]:
+async def object_of(request: Request) -> dict[str, Any]:
     """The JSON object in the body of a request."""
+    backend = await backend_of(request)
     return await body.read_object(request, backend.settings)
 
 

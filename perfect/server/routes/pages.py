@@ -25,10 +25,7 @@ def index(backend: TheBackend) -> HTMLResponse:
     base = backend.settings.base_path
     with backend.read() as connection:
         connected = backend.desk.presence.all()
-        library = [
-            views.flow(connection, flow, connected=flow.id in connected)
-            for flow in flows.listed(connection)
-        ]
+        library = views.library(connection, flows.listed(connection), connected)
         newest = lists.page(connection, lists.Filter(), None, _RUNS)
         shown = views.summaries(connection, newest, backend.clock.now(), base)
     return render(

@@ -16,7 +16,7 @@ from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend
 from perfect.server.routes.runs import run_of_id
-from perfect.server.store import flows, runs
+from perfect.server.store import flows, lists
 from perfect.server.store.records import RunRecord
 from perfect.states import TERMINAL
 
@@ -59,7 +59,7 @@ def of_flow(
         ids = flows.ids_named(connection, flow_name)
         found = [
             views.report(run, reports.size(connection, run, settings, now), settings.base_path)
-            for run in runs.finished_since(connection, ids, -1, limit)
+            for run in lists.finished(connection, ids, -1, limit)
         ]
     return Json({"success": True, "flowName": flow_name, "reports": found})
 

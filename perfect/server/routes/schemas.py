@@ -64,6 +64,8 @@ REGISTRATION = obj(
                     timezone=TEXT,
                     catchup={"enum": ["skip", "latest", "all"]},
                     overlap={"enum": ["allow", "skip"]},
+                    configuration=TEXT,
+                    parameters=OBJECT,
                 ),
             ]
         }
@@ -81,13 +83,25 @@ FLOW = obj(
         "name": TEXT,
         "description": TEXT,
         "tags": OBJECT,
-        "tasks": array(obj({"id": TEXT, "name": TEXT, "weight": NUMBER, "estimatedTime": INTEGER})),
+        "tasks": array(
+            obj(
+                {
+                    "id": TEXT,
+                    "name": TEXT,
+                    "description": TEXT,
+                    "weight": NUMBER,
+                    "estimatedTime": INTEGER,
+                    "crucialPass": TRUTH,
+                }
+            )
+        ),
         "schedule": nullable({"type": ["string", "object"]}),
         "nextFire": TIME,
         "parameters": nullable(OBJECT),
         "edges": nullable(EDGES),
         "connected": TRUTH,
         "createdAt": TIME,
+        "updatedAt": TIME,
     }
 )
 ATTEMPT = obj(
@@ -105,6 +119,7 @@ TASK = obj(
     {
         "id": TEXT,
         "taskId": nullable(TEXT),
+        "index": INTEGER,
         "taskName": TEXT,
         "state": TEXT,
         "attempt": INTEGER,
@@ -130,17 +145,27 @@ SUMMARY = obj(
         "id": TEXT,
         "flowId": nullable(TEXT),
         "flowName": TEXT,
+        "clientId": TEXT,
         "state": TEXT,
         "startTime": TIME,
         "endTime": TIME,
+        "createdAt": TIME,
+        "durationMs": nullable(INTEGER),
         "configuration": TEXT,
+        "parameters": nullable(OBJECT),
         "tags": OBJECT,
+        "trigger": TEXT,
+        "parent": nullable(TEXT),
+        "retryOf": nullable(TEXT),
         "progress": NUMBER,
+        "taskCount": INTEGER,
+        "logLines": INTEGER,
+        "inferred": TRUTH,
+        "cancelling": TRUTH,
+        "reason": nullable(TEXT),
+        "error": nullable(OBJECT),
         "reportPath": nullable(TEXT),
-    },
-    retryOf=nullable(TEXT),
-    cancelling=TRUTH,
-    reason=nullable(TEXT),
+    }
 )
 RUN = obj(SUMMARY["properties"] | {"logs": array(TEXT), "tasks": array(TASK)})
 LOG_LINE = obj(

@@ -16,7 +16,7 @@ from perfect.server.engine.statistics import Durations
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend, TheCaller
-from perfect.server.store import Transaction, flows, runs, statistics, tasks
+from perfect.server.store import Transaction, flows, lists, statistics, tasks
 
 router = APIRouter(prefix="/api/statistics", tags=["tools"], default_response_class=Json)
 
@@ -30,14 +30,31 @@ _STATS = s.obj(
         "lastUpdated": s.TIME,
     }
 )
-_ENTRY = s.obj({"runId": s.TEXT, "state": s.TEXT, "durationMs": s.nullable(s.INTEGER)})
-_HISTORY = s.success(history=s.array(_ENTRY), stats=s.nullable(_STATS))
+_OF_FLOW = s.obj({"flowId": s.TEXT, "flowName": s.TEXT, "clientId": s.TEXT, **_STATS["properties"]})
+_OF_TASK = s.obj({**_OF_FLOW["properties"], "taskName": s.TEXT})
+_ENDED = s.obj(
+    {
+        "runId": s.TEXT,
+        "state": s.TEXT,
+        "startTime": s.TIME,
+        "endTime": s.TIME,
+        "durationMs": s.nullable(s.INTEGER),
+    }
+)
+_ENDED_RUN = s.obj({**_ENDED["properties"], "configuration": s.TEXT})
+_ENDED_TASK = s.obj({**_ENDED["properties"], "taskIndex": s.INTEGER})
+
+
+def _history(entry: s.Schema) -> s.Schema:
+    return s.success(history=s.array(entry), stats=s.nullable(_STATS))
 
 
 @router.get(
     "",
     summary="Average, standard deviation and sample count of every task and flow",
-    responses=s.answers(s.success(taskStatistics=s.array(_STATS), flowStatistics=s.array(_STATS))),
+    responses=s.answers(
+        s.success(taskStatistics=s.array(_OF_TASK), flowStatistics=s.array(_OF_FLOW))
+    ),
 )
 def everything(backend: TheBackend) -> Json:
     with backend.read() as connection:
@@ -80,7 +97,7 @@ def _clear(tx: Transaction, context: Context) -> None:
 @router.get(
     "/task-history/{flow:path}/{task:path}",
     summary="The newest ended tasks of that name in the flow of that name or id",
-    responses=s.answers(_HISTORY),
+    responses=s.answers(_history(_ENDED_TASK)),
 )
 def task_history(
     flow: str, task: str, request: Request, backend: TheBackend, limit: Limit = 50
@@ -116,14 +133,14 @@ def task_history(
 @router.get(
     "/flow-history/{flow:path}",
     summary="The newest ended runs of the flow of that name or id",
-    responses=s.answers(_HISTORY),
+    responses=s.answers(_history(_ENDED_RUN)),
 )
 def flow_history(flow: str, backend: TheBackend, limit: Limit = 50) -> Json:
     with backend.read() as connection:
         ids = flows.ids_named(connection, flow)
         rows = statistics.of_flows(connection, ids, "")
         since = statistics.cleared_at(connection)
-        ended = runs.finished_since(connection, ids, since, limit)
+        ended = lists.finished(connection, ids, since, limit)
     history = [
         {
             "runId": run.id,

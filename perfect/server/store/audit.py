@@ -8,9 +8,11 @@ import orjson
 from sqlalchemy import Connection, Row, insert, select
 
 from perfect.server.store.records import Actor
+from perfect.server.store.statements import Prepared
 from perfect.server.store.tables import audit
 
-_INSERT = insert(audit)
+_NAMES = ("at", "run_id", "session", "action", "detail", "kind", "peer", "login")
+_INSERT = Prepared(insert(audit), _NAMES)
 
 
 def note(
@@ -33,19 +35,9 @@ def note(
         by: who asked for it; None where nobody did.
         detail: further facts (JSON).
     """
-    connection.execute(
-        _INSERT,
-        {
-            "at": now,
-            "run_id": run_id,
-            "session": session,
-            "action": action,
-            "detail": orjson.dumps(detail).decode(),
-            "kind": None if by is None else by.kind,
-            "peer": None if by is None else by.peer,
-            "login": None if by is None else by.login,
-        },
-    )
+    whose = (None, None, None) if by is None else (by.kind, by.peer, by.login)
+    said = orjson.dumps(detail).decode()
+    _INSERT.run(connection, [(now, run_id, session, action, said, *whose)])
 
 
 def of_run(connection: Connection, run_id: str) -> list[tuple[str, dict[str, Any]]]:

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, bindparam, select
 
 from perfect.server.store import changes
 from perfect.server.store.records import FlowRecord
+from perfect.server.store.statements import Prepared
 from perfect.server.store.tables import flow
 
 _COLUMNS = [flow.c[f.name] for f in fields(FlowRecord)]
 _NAMES = [f.name for f in fields(FlowRecord)]
-_BY_ID = select(*_COLUMNS).where(flow.c.id == bindparam("of_id"))
+_BY_ID = Prepared(select(*_COLUMNS).where(flow.c.id == bindparam("of_id")), ("of_id",))
 _BY_NAME = select(*_COLUMNS).where(
     flow.c.client == bindparam("of_client"), flow.c.name == bindparam("of_name")
 )
@@ -21,7 +22,7 @@ _BY_NAME = select(*_COLUMNS).where(
 
 def by_id(connection: Connection, flow_id: str) -> FlowRecord | None:
     """The flow of that id."""
-    row = connection.execute(_BY_ID, {"of_id": flow_id}).first()
+    row = _BY_ID.first(connection, flow_id)
     return None if row is None else FlowRecord(*row)
 
 

@@ -29,11 +29,13 @@ from sqlalchemy import (
 from perfect.server.store import runs
 from perfect.server.store.records import RunRecord
 from perfect.server.store.tables import flow, run, run_tag
+from perfect.states import TERMINAL
 
 # more searches than this cost more than a look through the nearest runs
 _FEW_SEARCHES = 4
 _NEAR = 500
 _SHORTEST_ID = 4
+_TERMINAL = sorted(TERMINAL)
 
 # (at, key)
 _Place = tuple[int, int]
@@ -52,6 +54,7 @@ class Filter:
         text_flows: ids of the flows that match ``text``.
         since: started at or after; ms since the epoch.
         until: started before; ms since the epoch.
+        ended_after: ended after; ms since the epoch.
     """
 
     states: Collection[str] | None = None
@@ -62,6 +65,7 @@ class Filter:
     text_flows: Collection[str] = ()
     since: int | None = None
     until: int | None = None
+    ended_after: int | None = None
 
 
 def page(
@@ -92,6 +96,13 @@ def page(
     return sorted(found, key=lambda record: (record.at, record.key), reverse=True)
 
 
+def finished(
+    connection: Connection, flows: Collection[str], since: int, limit: int
+) -> list[RunRecord]:
+    """The newest terminal runs of these flows that ended after ``since`` (ms since the epoch)."""
+    return page(connection, Filter(_TERMINAL, flows, ended_after=since), None, limit)
+
+
 def _of_id(connection: Connection, wanted: Filter, before: _Place | None) -> list[_Place]:
     """Runs whose id begins with the text; of very many that do, some."""
     text = wanted.text or ""
@@ -112,8 +123,9 @@ def _newest(
     if not searches:
         return []
     if wanted.tag is not None or len(searches) > _FEW_SEARCHES:
-        # with nothing but a tag, every run of it matches
-        window = limit if searches == [{}] else max(_NEAR, 4 * limit)
+        # where only a tag is asked for, every run of it matches
+        every = searches == [{}] and wanted.ended_after is None
+        window = limit if every else max(_NEAR, 4 * limit)
         near = list(connection.execute(_near(wanted, before, window)))
         places = _fitting(near)
         if len(places) >= limit or len(near) < window:
@@ -121,9 +133,8 @@ def _newest(
     query = select(run.c.at, run.c.key).where(
         *_span(run.c.at, run.c.key, wanted, before),
         *(run.c[name] == bindparam(f"of_{name}") for name in searches[0]),
+        *_rest(wanted),
     )
-    if wanted.tag is not None:
-        query = query.where(_has_tag(wanted.tag))
     query = query.order_by(run.c.at.desc(), run.c.key.desc()).limit(limit)
     return [
         (row[0], row[1])
@@ -159,8 +170,7 @@ def _near(wanted: Filter, before: _Place | None, window: int) -> Select[Any]:
     else:
         at, key = run_tag.c.at, run_tag.c.run
         query = select(at, key, _fits(replace(wanted, tag=None))).where(_is_tag(wanted.tag))
-        if wanted.flows is not None or wanted.client is not None or wanted.states is not None:
-            query = query.join_from(run_tag, run, run.c.key == run_tag.c.run)
+        query = query.join_from(run_tag, run, run.c.key == run_tag.c.run)
     query = query.where(*_span(at, key, wanted, before))
     return query.order_by(at.desc(), key.desc()).limit(window)
 
@@ -181,16 +191,24 @@ def _span(at: Any, key: Any, wanted: Filter, before: _Place | None) -> list[Colu
 
 def _fits(wanted: Filter, *more: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a run matches, apart from the text and its place in the list."""
-    conditions = [true(), *more]
+    conditions = [true(), *more, *_rest(wanted)]
     if wanted.flows is not None:
         conditions.append(run.c.flow_id.in_(wanted.flows))
     if wanted.client is not None:
         conditions.append(run.c.client == wanted.client)
     if wanted.states is not None:
         conditions.append(run.c.state.in_(wanted.states))
+    return and_(*conditions)
+
+
+def _rest(wanted: Filter) -> list[ColumnElement[bool]]:
+    """The conditions that no index of the runs serves."""
+    conditions: list[ColumnElement[bool]] = []
     if wanted.tag is not None:
         conditions.append(_has_tag(wanted.tag))
-    return and_(*conditions)
+    if wanted.ended_after is not None:
+        conditions.append(run.c.ended > wanted.ended_after)
+    return conditions
 
 
 def _is_tag(tag: tuple[str, str | None]) -> ColumnElement[bool]:

@@ -30,6 +30,10 @@ _STARTING = _WRITING + 1
 _LAST_WRITER = "last_writer"
 _LAST = select(meta.c.value).where(meta.c.name == _LAST_WRITER)
 _CONNECT_SECONDS = 10
+# s after which the server takes the writers' lock from one that holds it and does nothing (frozen, or its machine gone)
+_STUCK = 30
+# a peer that is gone without a word is noticed within a minute, not after hours
+_ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
 class PostgreSQL(Database):
@@ -49,7 +53,11 @@ class PostgreSQL(Database):
         name = url.render_as_string()
         try:
             readers = _engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True)
-            writer = _engine(url, poolclass=NullPool)
+            limits = f"-c idle_in_transaction_session_timeout={_STUCK * 1000} " + " ".join(
+                f"-c tcp_{name}={value}" for name, value in _ALIVE.items()
+            )
+            limited = url.update_query_dict({"options": limits}, append=False)
+            writer = _engine(url if "options" in url.query else limited, poolclass=NullPool)
         except ImportError as error:
             raise MissingExtra("postgres", "a PostgreSQL database") from error
         snapshots = readers.execution_options(
@@ -100,7 +108,12 @@ class PostgreSQL(Database):
 
 
 def _engine(url: sa.URL, **options: Any) -> sa.Engine:
-    given = {"connect_timeout": _CONNECT_SECONDS, "application_name": "perfect"} | dict(url.query)
+    given = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "perfect",
+        **_ALIVE,
+        **url.query,
+    }
     engine = sa.create_engine(url, connect_args=given, **options)
 
     @event.listens_for(engine, "connect")

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
-from perfect.server.store.statements import Prepared, upsert
+from perfect.server.store.statements import Prepared
 from perfect.server.store.tables import queue, request, run, session_flow
 
 _WAITING = ("queued", "leased")
-_LAST = select(func.coalesce(func.max(queue.c.turn), 0))
+_others = queue.alias("others")
+_LAST = select(
+    func.coalesce(func.max(_others.c.turn), literal_column("0")) + literal_column("1")
+).scalar_subquery()
+_ENTER = Prepared(
+    insert(queue).values(flow_id=bindparam("flow_id"), turn=_LAST, lonely=bindparam("lonely")),
+    ("flow_id", "lonely"),
+)
 _SERVED = Prepared(
     update(queue)
     .where(queue.c.flow_id == bindparam("of_flow"))
-    .values(turn=bindparam("new_turn"), lonely=literal_column("0")),
-    ("new_turn", "of_flow"),
+    .values(turn=_LAST, lonely=literal_column("0")),
+    ("of_flow",),
 )
-_TURN = select(queue.c.turn).where(queue.c.flow_id == bindparam("of_flow"))
+_TURN = Prepared(select(queue.c.turn).where(queue.c.flow_id == bindparam("of_flow")), ("of_flow",))
 _DROP = queue.delete().where(queue.c.flow_id == bindparam("of_flow"))
 # correlated, so that the turns are gone through in order however many flows the session has
 _NEXT = (
@@ -41,19 +48,13 @@ _NEXT = (
 
 def enter(connection: Connection, flow_id: str, lonely: bool) -> None:
     """A flow has a request: it takes its turn after all others, if it has none yet."""
-    if connection.execute(_TURN, {"of_flow": flow_id}).first() is not None:
-        return
-    turn = connection.execute(_LAST).scalar_one() + 1
-    statement = upsert(connection.dialect, queue).values(
-        flow_id=flow_id, turn=turn, lonely=int(lonely)
-    )
-    connection.execute(statement.on_conflict_do_nothing(index_elements=["flow_id"]))
+    if _TURN.first(connection, flow_id) is None:
+        _ENTER.run(connection, [(flow_id, int(lonely))])
 
 
 def served(connection: Connection, flow_id: str) -> None:
     """A request of that flow was given out: all others come first now."""
-    turn = connection.execute(_LAST).scalar_one() + 1
-    _SERVED.run(connection, [(turn, flow_id)])
+    _SERVED.run(connection, [(flow_id,)])
 
 
 def next_flows(

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert as insert_into, select, update
 
+from perfect.server.store.statements import Prepared
 from perfect.server.store.tables import request, run
 
 _WAITING = ("queued", "leased")
@@ -15,19 +16,19 @@ _OF_FLOW = (
     .order_by(request.c.key)
     .limit(bindparam("most"))
 )
-_INSERT = insert_into(request)
-_BY_RUN = (
+_INSERT = Prepared(insert_into(request), ("run", "flow_id", "state", "offers", "created"))
+_BY_RUN = Prepared(
     select(request)
     .join_from(request, run, run.c.key == request.c.run)
-    .where(run.c.id == bindparam("of_id"))
+    .where(run.c.id == bindparam("of_id")),
+    ("of_id",),
 )
 _CHANGE = update(request).where(request.c.key == bindparam("of_key"))
 
 
 def insert(connection: Connection, run_key: int, flow_id: str, now: int) -> None:
     """Queue a request."""
-    values = {"run": run_key, "flow_id": flow_id, "state": "queued", "offers": 0, "created": now}
-    connection.execute(_INSERT, values)
+    _INSERT.run(connection, [(run_key, flow_id, "queued", 0, now)])
 
 
 def of_flow(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
@@ -37,7 +38,8 @@ def of_flow(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
 
 def by_run(connection: Connection, run_id: str) -> Row[Any] | None:
     """The request for the run of that id."""
-    return connection.execute(_BY_RUN, {"of_id": run_id}).first()
+    row: Row[Any] | None = _BY_RUN.first(connection, run_id)
+    return row
 
 
 def are_waiting(connection: Connection, flow_id: str) -> bool:

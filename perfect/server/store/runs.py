@@ -31,7 +31,9 @@ _MOVE_TAGS = Prepared(
     update(run_tag).where(run_tag.c.run == bindparam("of_run")).values(at=bindparam("new_at")),
     ("new_at", "of_run"),
 )
-_INSERT = insert(run)
+_GIVEN = [column.name for column in run.c if column.name != "key"]
+_given = attrgetter(*_GIVEN)
+_INSERT = Prepared(insert(run).returning(run.c.key), _GIVEN)
 _NO_TAGS = "{}"
 _AT_ONCE = 500
 _TERMINAL = sorted(TERMINAL)
@@ -41,10 +43,9 @@ _UNSETTLED = text("run.settled = 0")
 
 def insert_new(connection: Connection, record: RunRecord, tags: dict[str, str]) -> None:
     """Keep a new run; sets its key."""
-    values = {name: getattr(record, name) for name in _NAMES if name != "key"}
-    key = connection.execute(_INSERT, values).inserted_primary_key
-    assert key is not None
-    record.key = key[0]
+    row = _INSERT.first(connection, *_given(record))
+    assert row is not None
+    record.key = row[0]
     changes.run(connection, record.key)
     _insert_tags(connection, record, tags)
 
@@ -130,16 +131,3 @@ def delete(connection: Connection, key: int) -> None:
     connection.execute(request.delete().where(request.c.run == key))
     connection.execute(run_tag.delete().where(run_tag.c.run == key))
     connection.execute(run.delete().where(run.c.key == key))
-
-
-def finished_since(
-    connection: Connection, flows: Sequence[str], since: int, limit: int
-) -> list[RunRecord]:
-    """The newest terminal runs of these flows that ended after ``since`` (ms since the epoch)."""
-    query = (
-        select(*_COLUMNS)
-        .where(run.c.flow_id.in_(flows), run.c.state.in_(_TERMINAL), run.c.ended > since)
-        .order_by(run.c.at.desc(), run.c.key.desc())
-        .limit(limit)
-    )
-    return [RunRecord(*row) for row in connection.execute(query)]

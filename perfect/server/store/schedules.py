@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import astuple, dataclass, fields
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Dialect, Row, Select, bindparam, func, select, update
 
 from perfect.server.store import changes
 from perfect.server.store.records import ScheduleRecord
-from perfect.server.store.statements import upsert
+from perfect.server.store.statements import Prepared, upsert
 from perfect.server.store.tables import flow, run, schedule, schedule_slot
 from perfect.states import TERMINAL, TaskState
 
@@ -19,15 +21,47 @@ _COLUMNS = [schedule.c[name] for name in _NAMES]
 _SCHEMA = select(flow.c.parameters).where(flow.c.id == bindparam("of_id"))
 _ACTIVE = sorted(set(TaskState) - TERMINAL)
 
+# What is done for every slot, made once: a thousand may come in the same second.
+_CHANGING = [name for name in _NAMES if name not in ("id", "flow_id", "created")]
+_SAVE = Prepared(
+    update(schedule)
+    .where(schedule.c.id == bindparam("of_id"))
+    .values({name: bindparam(name) for name in _CHANGING}),
+    [*_CHANGING, "of_id"],
+)
+_changing = attrgetter(*_CHANGING)
+_BY_ID = select(*_COLUMNS).where(schedule.c.id == bindparam("of_id"))
+_BY_FLOW = select(*_COLUMNS).where(schedule.c.flow_id == bindparam("of_id"))
+_OF_SLOT = (
+    schedule_slot.c.schedule == bindparam("of_schedule"),
+    schedule_slot.c.slot == bindparam("of_slot"),
+)
+_LEAVE_OUT = update(schedule_slot).where(*_OF_SLOT).values(reason=bindparam("why"))
+_SETTLE = (
+    update(schedule_slot)
+    .where(*_OF_SLOT)
+    .values(run=select(run.c.key).where(run.c.id == bindparam("of_run")).scalar_subquery())
+)
+_FORGET = schedule_slot.delete().where(
+    schedule_slot.c.schedule == bindparam("of_schedule"),
+    schedule_slot.c.slot
+    <= select(schedule_slot.c.slot)
+    .where(schedule_slot.c.schedule == bindparam("of_schedule"))
+    .order_by(schedule_slot.c.slot.desc())
+    .offset(bindparam("kept"))
+    .limit(1)
+    .scalar_subquery(),
+)
+
 
 def by_id(connection: Connection, schedule_id: str, *, lock: bool = False) -> ScheduleRecord | None:
     """The schedule of that id; locked for the rest of the transaction if it is about to change."""
-    return _one(connection, select(*_COLUMNS).where(schedule.c.id == schedule_id), lock)
+    return _one(connection, _BY_ID, schedule_id, lock)
 
 
 def of_flow(connection: Connection, flow_id: str, *, lock: bool = False) -> ScheduleRecord | None:
     """The schedule of a flow; likewise."""
-    return _one(connection, select(*_COLUMNS).where(schedule.c.flow_id == flow_id), lock)
+    return _one(connection, _BY_FLOW, flow_id, lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +157,7 @@ def insert(connection: Connection, record: ScheduleRecord) -> None:
 
 def save(connection: Connection, record: ScheduleRecord) -> None:
     """Keep a schedule that changed."""
-    values = dict(zip(_NAMES, astuple(record), strict=True))
-    connection.execute(schedule.update().where(schedule.c.id == record.id).values(values))
+    _SAVE.run(connection, [(*_changing(record), record.id)])
     # whose next time is shown with it
     changes.other(connection, "flow", record.flow_id)
     changes.other(connection, "schedule", record.id)
@@ -139,24 +172,26 @@ def delete(connection: Connection, schedule_id: str) -> None:
 
 def take_slot(connection: Connection, schedule_id: str, slot: int, now: int) -> bool:
     """Enter a slot; whether nobody has before: only then it may be run."""
-    statement = upsert(connection.dialect, schedule_slot).values(
-        schedule=schedule_id, slot=slot, at=now
-    )
+    values = {"schedule": schedule_id, "slot": slot, "at": now}
+    return connection.execute(_take(connection.dialect), values).first() is not None
+
+
+@cache
+def _take(dialect: Dialect) -> Any:
+    statement = upsert(dialect, schedule_slot).on_conflict_do_nothing()
     # asked for, because not every driver counts the rows of such a statement
-    news = statement.on_conflict_do_nothing().returning(schedule_slot.c.slot)
-    return connection.execute(news).first() is not None
+    return statement.returning(schedule_slot.c.slot)
 
 
 def settle_slot(
     connection: Connection, schedule_id: str, slot: int, run_id: str | None, reason: str | None
 ) -> None:
     """Note what became of a slot that was entered: its run, or why there is none."""
-    key = select(run.c.key).where(run.c.id == run_id).scalar_subquery() if run_id else None
-    connection.execute(
-        schedule_slot.update()
-        .where(schedule_slot.c.schedule == schedule_id, schedule_slot.c.slot == slot)
-        .values(run=key, reason=reason)
-    )
+    of_slot = {"of_schedule": schedule_id, "of_slot": slot}
+    if run_id is None:
+        connection.execute(_LEAVE_OUT, {**of_slot, "why": reason})
+    else:
+        connection.execute(_SETTLE, {**of_slot, "of_run": run_id})
 
 
 def slots(
@@ -201,19 +236,7 @@ def slots(
 
 def forget_slots(connection: Connection, schedule_id: str, kept: int) -> None:
     """Remove all slots of a schedule but the newest ``kept``."""
-    oldest = (
-        select(schedule_slot.c.slot)
-        .where(schedule_slot.c.schedule == schedule_id)
-        .order_by(schedule_slot.c.slot.desc())
-        .offset(kept)
-        .limit(1)
-        .scalar_subquery()
-    )
-    connection.execute(
-        schedule_slot.delete().where(
-            schedule_slot.c.schedule == schedule_id, schedule_slot.c.slot <= oldest
-        )
-    )
+    connection.execute(_FORGET, {"of_schedule": schedule_id, "kept": kept})
 
 
 def is_active(connection: Connection, flow_id: str) -> bool:
@@ -224,6 +247,9 @@ def is_active(connection: Connection, flow_id: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _one(connection: Connection, query: Select[Any], lock: bool) -> ScheduleRecord | None:
-    row = connection.execute(query.with_for_update() if lock else query).first()
+def _one(
+    connection: Connection, query: Select[Any], its_id: str, lock: bool
+) -> ScheduleRecord | None:
+    query = query.with_for_update() if lock else query
+    row = connection.execute(query, {"of_id": its_id}).first()
     return None if row is None else ScheduleRecord(*row)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Dialect, Executable, bindparam, select, update
 
 from perfect.server.store.statements import Prepared, upsert
 from perfect.server.store.tables import flow, session, session_flow
@@ -53,10 +54,18 @@ def monitored(connection: Connection, among: Collection[str]) -> set[str]:
 
 def link_flow(connection: Connection, session_id: str, flow_id: str) -> bool:
     """That session can run that flow; whether this is news."""
-    statement = upsert(connection.dialect, session_flow).values(session=session_id, flow_id=flow_id)
+    given = {"of_session": session_id, "of_flow": flow_id}
+    return connection.execute(_link(connection.dialect), given).first() is not None
+
+
+@cache
+def _link(dialect: Dialect) -> Executable:
+    statement = upsert(dialect, session_flow).values(
+        session=bindparam("of_session"), flow_id=bindparam("of_flow")
+    )
     # asked for, because not every driver counts the rows of such a statement
-    news = statement.on_conflict_do_nothing().returning(session_flow.c.flow_id)
-    return connection.execute(news).first() is not None
+    made: Executable = statement.on_conflict_do_nothing().returning(session_flow.c.flow_id)
+    return made
 
 
 def flows(connection: Connection, session_id: str) -> frozenset[str]:

@@ -82,7 +82,11 @@ class Signals:
                     if said:
                         said = False
                         _log.warning("%s: words between backends again", name)
-                    work(connection.connection.driver_connection)
+                    try:
+                        work(connection.connection.driver_connection)
+                    except Exception:
+                        connection.invalidate()  # the driver is not asked to put it in order
+                        raise
             except Exception as error:  # whatever the driver raises: try again
                 if not self._closing.is_set() and not said:
                     said = True

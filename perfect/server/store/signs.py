@@ -27,6 +27,7 @@ def note(
     connection: Connection,
     heard: Mapping[str, float],
     now: int,
+    by: str,
     facts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Sessions were heard of.
@@ -35,6 +36,7 @@ def note(
         connection: the writer's.
         heard: how many seconds ago each was.
         now: ms since the epoch, the database's time.
+        by: which backend has heard them.
         facts: what is to be shown of each, as JSON text, where something is known.
     """
     statement = upsert(connection.dialect, seen)
@@ -44,13 +46,14 @@ def note(
         index_elements=["session"],
         set_={
             "at": case((is_newer, entered.at), else_=seen.c.at),
+            "by": case((is_newer, entered.by), else_=seen.c.by),
             "facts": case(
                 (and_(is_newer, entered.facts.is_not(None)), entered.facts), else_=seen.c.facts
             ),
         },
     )
     rows = [
-        {"session": one, "at": now - round(age * 1000), "facts": facts.get(one)}
+        {"session": one, "at": now - round(age * 1000), "by": by, "facts": facts.get(one)}
         for one, age in sorted(heard.items())
     ]
     for first in range(0, len(rows), _AT_ONCE):
@@ -69,17 +72,22 @@ def enter_unknown(connection: Connection, now: int) -> None:
         connection.execute(insert(seen).from_select(["session", "at"], rows))
 
 
-def since(connection: Connection, at: int) -> dict[str, int]:
-    """Sessions that were heard of since then (ms since the epoch), and when they were last."""
-    query = select(seen.c.session, seen.c.at).where(seen.c.at >= at)
-    return {row[0]: row[1] for row in connection.execute(query)}
+def since(connection: Connection, at: int, me: str) -> dict[str, tuple[int, bool]]:
+    """Sessions that were heard of since then (ms since the epoch).
+
+    Returns:
+        By session, when it was heard of last, and whether that was by another backend than ``me``.
+    """
+    query = select(seen.c.session, seen.c.at, seen.c.by).where(seen.c.at >= at)
+    return {row.session: (row.at, row.by != me) for row in connection.execute(query)}
 
 
-def facts_since(connection: Connection, at: int) -> dict[str, tuple[int, str]]:
-    """Sessions that were heard of since then: when they were last, and what is to be shown of them."""
-    query = select(seen.c.session, seen.c.at, seen.c.facts)
-    rows = connection.execute(query.where(seen.c.at >= at, seen.c.facts.is_not(None)))
-    return {row.session: (row.at, row.facts) for row in rows}
+def facts_since(connection: Connection, at: int, me: str) -> dict[str, tuple[int, str]]:
+    """Sessions that others than ``me`` have heard of since then: when, and what is to be shown of them."""
+    query = select(seen.c.session, seen.c.at, seen.c.facts).where(
+        seen.c.at >= at, seen.c.by != me, seen.c.facts.is_not(None)
+    )
+    return {row.session: (row.at, row.facts) for row in connection.execute(query)}
 
 
 def flows_since(connection: Connection, at: int) -> frozenset[str]:

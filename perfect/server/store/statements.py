@@ -33,7 +33,7 @@ class Prepared:
         names: order of the tuples' values.
     """
 
-    def __init__(self, statement: sa.UpdateBase, names: Sequence[str]) -> None:
+    def __init__(self, statement: sa.UpdateBase | sa.Select[Any], names: Sequence[str]) -> None:
         self._statement = statement
         self._names = tuple(names)
         self._compile = cache(self._compiled)
@@ -43,6 +43,10 @@ class Prepared:
         if rows:
             sql = self._compile(connection.dialect)
             connection.exec_driver_sql(sql, list(rows))
+
+    def first(self, connection: Connection, *values: Any) -> Any:
+        """Execute once; the first row that it gives, or None."""
+        return connection.exec_driver_sql(self._compile(connection.dialect), values).first()
 
     def _compiled(self, dialect: Dialect) -> str:
         if dialect.name == "postgresql":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -11,12 +11,23 @@ from perfect.server.store.statements import upsert
 from perfect.server.store.tables import flow, meta, statistic
 
 _CLEARED = "statistics_cleared"
+_AT_ONCE = 500
 _OF_FLOW = select(statistic).where(statistic.c.flow_id == bindparam("of_flow"))
 
 
 def of_flow(connection: Connection, flow_id: str) -> list[Row[Any]]:
     """Everything known about a flow and its tasks."""
     return list(connection.execute(_OF_FLOW, {"of_flow": flow_id}))
+
+
+def by_flow(connection: Connection, flow_ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
+    """Everything known about these flows and their tasks, by the flow's id."""
+    found: dict[str, list[Row[Any]]] = {}
+    for first in range(0, len(flow_ids), _AT_ONCE):
+        query = select(statistic).where(statistic.c.flow_id.in_(flow_ids[first : first + _AT_ONCE]))
+        for row in connection.execute(query):
+            found.setdefault(row.flow_id, []).append(row)
+    return found
 
 
 def of_flows(

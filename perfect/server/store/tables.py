@@ -206,6 +206,7 @@ seen = Table(
     metadata,
     Column("session", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
+    Column("by", Text),
     Column("facts", Text),
     Index("seen_at", "at"),
 )

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -180,7 +181,9 @@ class Writer:
     def _commit(self, connection: Connection, group: list[_Job]) -> None:
         done: list[tuple[Future[Any], Any, Transaction]] = []
         changed = changes.Changes(self.watch)
-        with connection.begin():
+        # one job alone needs no savepoint, which costs as much as several statements
+        alone = len(group) == 1
+        with connection.begin() as whole:
             if self._others is not None:
                 elsewhere = self._others.wrote(connection)
                 if elsewhere is not None:
@@ -192,14 +195,18 @@ class Writer:
                 transaction = Transaction(connection)
                 noted = changes.begin(connection, self.watch)
                 try:
-                    with connection.begin_nested():
+                    with nullcontext() if alone else connection.begin_nested():
                         result = job(transaction)
                 except KeepsNothing as refusal:
+                    if alone:
+                        whole.rollback()
                     future.set_exception(refusal)
                 except Exception as error:
                     if isinstance(error, DBAPIError) and error.connection_invalidated:
                         raise  # nothing of the whole group will be
                     # the savepoint is rolled back; the neighbours in this transaction are not
+                    if alone:
+                        whole.rollback()
                     self._forget()
                     future.set_exception(error)
                 else:

@@ -32,6 +32,7 @@ def upgrade() -> None:
         "seen",
         sa.Column("session", sa.Text, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("by", sa.Text),
         sa.Column("facts", sa.Text),
     )
     op.create_index("seen_at", "seen", ["at"])

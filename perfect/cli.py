@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from perfect import __version__, sdk, session, settings, timetable
@@ -43,6 +43,7 @@ FOLLOW = 0.5  # s between two looks at a log that is followed
 CONNECT_TIMEOUT = 10.0  # s
 FLUSH_TIMEOUT = 600.0  # s
 MOST_LINES = 1000  # lines in one request
+MOST_NAMES = 20  # of flows in one line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -311,7 +312,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigurationError("FILE:FLOW", options.flow, "names no flow, as in etl.py:daily_etl")
     flows = load_flows(source)
     if name not in flows:
-        known = ", ".join(sorted(flows)) or "none"
+        known = _names(flows)
         raise NotFound("flow", name, f"{source} has: {known}")
     flow = flows[name]
     parameters = read_parameters(options.parameters, flow.definition.parameters_schema())
@@ -348,8 +349,8 @@ def _listen(options: argparse.Namespace) -> int:
     flows = registry.flows
     if not flows:
         raise NotFound("flow", options.source, "it defines none; decorate one with @flow")
-    names = ", ".join(sorted(flows))
-    print(f"Serving {len(flows)} flows from {_settings().backend_url}: {names}. Ctrl+C ends.")
+    url = _settings().backend_url
+    print(f"Serving {len(flows)} flows from {url}: {_names(flows)}. Ctrl+C ends.")
     sdk.listen(options.concurrency)
     return 0
 
@@ -416,7 +417,7 @@ def _trigger(options: argparse.Namespace) -> int:
     flows = client.request("GET", "/api/engine/flows")
     found = [flow for flow in flows if options.name in (flow["name"], flow["id"])]
     if not found:
-        known = ", ".join(sorted({flow["name"] for flow in flows})) or "none"
+        known = _names({flow["name"] for flow in flows})
         raise NotFound("flow", options.name, f"the backend knows: {known}")
     if len(found) > 1:
         ids = ", ".join(f"{flow['id']} of {flow.get('clientId')}" for flow in found)
@@ -531,6 +532,13 @@ def _settings() -> settings.Settings:
 def _client() -> PerfectAPIClient:
     chosen = _settings()
     return PerfectAPIClient(chosen.backend_url, chosen.client_id, api_key=chosen.api_key)
+
+
+def _names(names: Collection[str]) -> str:
+    left = len(names) - MOST_NAMES
+    return (
+        ", ".join(sorted(names)[:MOST_NAMES]) + (f" and {left} more" if left > 0 else "") or "none"
+    )
 
 
 def _port(text: str) -> int:

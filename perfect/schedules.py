@@ -97,7 +97,8 @@ def check_cron(expression: object) -> str:
         raise ScheduleError(
             expression,
             "expression",
-            f"has {len(parts)} fields, not 5 (minute hour day-of-month month day-of-week)",
+            f"has {len(parts)} field{'s' * (len(parts) != 1)}, not 5 "
+            "(minute hour day-of-month month day-of-week)",
         )
     sets: list[set[int]] = []
     for text, (field, low, high, names) in zip(parts, _FIELDS, strict=True):
@@ -211,9 +212,10 @@ def _copy(place: str, value: Any, level: int) -> Any:
             if type(name) is not str or not _is_unicode(name):
                 raise ConfigurationError(place, name, "is not a name: it is not text")
         return {name: _copy(f"{place}[{name!r}]", part, level + 1) for name, part in value.items()}
-    raise ConfigurationError(
-        place, value, "is not a JSON value: text, a number, true, false, none, a list or a dict"
-    )
+    reason = "is not a JSON value: text, a number, true, false, none, a list or a dict"
+    if hasattr(value, "isoformat"):
+        reason = f"is not a JSON value; write it as text: {value.isoformat()!r}"
+    raise ConfigurationError(place, value, reason)
 
 
 def _is_unicode(text: str) -> bool:

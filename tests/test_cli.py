@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perfect import __version__, timetable
+from perfect import __version__, cli, timetable
 from perfect.cli import main
 from perfect.show import coloured
 from tests.support.backend import BackendProcess
@@ -103,6 +103,9 @@ def test_a_failing_flow_shows_the_users_traceback(
         (["run", "counting_flows.py:counting", "-p", "n"], "-p='n': is not NAME=JSON"),
         (["trigger", "nope"], "no flow 'nope'"),
         (["logs", "nope"], "no run 'nope'"),
+        (["cancel", "nope"], "no run 'nope'"),
+        (["retry", "../nope"], "no run '../nope'"),
+        (["cancel", ""], "RUN='': is empty"),
         (["backend", "server", "--url", "nowhere"], "backend_url='nowhere'"),
         (["server", "--host", "0.0.0.0", "--port", "0"], "host='0.0.0.0'"),
         (["server", "--base-path", "x", "--port", "0"], "base_path='x'"),
@@ -118,6 +121,13 @@ def test_errors_are_one_line(
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and said in error
+
+
+def test_of_very_many_names_the_first_are_shown() -> None:
+    assert cli._names([]) == "none"
+    assert cli._names({"b", "a"}) == "a, b"
+    many = [f"{number:03}" for number in range(5000)]
+    assert cli._names(many) == f"{', '.join(many[:20])} and 4980 more"
 
 
 @pytest.mark.parametrize("command", ["flows", "runs"])

@@ -925,6 +925,9 @@ def test_a_graph_that_fails(backend: DocumentedBackend) -> None:
         (IntervalSchedule(90), None),
         (IntervalSchedule(90, overlap="skip"), None),
         (IntervalSchedule("*/5 * * * *", catchup="latest"), "*/5 * * * *"),
+        # and these with other values
+        (CronSchedule("0 6 * * *", configuration="release"), None),
+        (CronSchedule("0 6 * * *", parameters={"n": 1}), None),
     ],
 )
 def test_such_a_backend_is_told_of_schedules_that_it_understands(

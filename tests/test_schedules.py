@@ -245,6 +245,11 @@ def test_what_its_runs_cannot_be_given_is_named(
     assert caught.value.argument == argument and caught.value.reason
 
 
+def test_a_date_is_told_how_it_is_written() -> None:
+    with pytest.raises(ConfigurationError, match="write it as text: '2026-01-31'"):
+        CronSchedule("0 0 * * *", parameters={"day": date(2026, 1, 31)})
+
+
 def test_parameters_in_a_circle_are_refused() -> None:
     circle: list[Any] = []
     circle.append(circle)

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from perfect.server.engine import progress, values
 from perfect.server.engine.clock import iso
 from perfect.server.engine.definitions import FlowDefinition
-from perfect.server.engine.dispatch import Request, Waiter, WaitingRoom, check_claim, choose
+from perfect.server.engine.dispatch import Offer, Request, Waiter, WaitingRoom, check_claim, choose
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.refusals import Conflict, Invalid
 from perfect.server.engine.statistics import Durations
@@ -268,6 +268,27 @@ def test_one_call_wakes_the_poller_that_has_waited_longest() -> None:
     assert second.wake.is_set() and not other.wake.is_set()
     assert "flow" in room.others("b") and "other" in room.others("b")
     assert "other" not in room.others("a") and "third" not in room.others("a")
+
+
+def test_a_request_is_handed_to_the_poller_that_a_call_would_wake() -> None:
+    room = WaitingRoom()
+    busy, old, first = (Waiter(name, {"flow"}) for name in ("busy", "old", "first"))
+    first.claims = True
+    old.idle = first.idle = True
+    for waiter in (busy, old, first):
+        room.enter(waiter)
+    assert room.idle("other") is None
+    assert room.idle("flow") is None  # "old" was there first, and what it is handed it has started
+    room.leave(old)
+    assert room.idle("flow") is first
+    assert room.idle("flow") is None  # it is being looked after
+    offers = [Offer({"run_id": str(number)}, _request(number)) for number in (1, 2)]
+    assert room.hand(first, offers[0]) and first.wake.is_set() and not first.called
+    assert not room.hand(first, offers[1]) and first.handed is offers[0]
+    room.call("flow")
+    room.call("flow")
+    assert first.called  # a call is not lost beside what was handed
+    assert not room.hand(old, offers[1])
 
 
 # --- values --------------------------------------------------------------------------------------

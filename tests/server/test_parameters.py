@@ -165,6 +165,33 @@ def test_values_that_don_t_fit_are_refused_with_field_and_problem(
     assert len(peer.get("/api/runs?flow=bad").ok()["runs"]) == before
 
 
+@pytest.mark.parametrize(
+    ("schema", "glance", "goes_without"),
+    [
+        (obj(a={"type": "integer"}), True, True),
+        ({**obj(a=DAY), "required": [], "additionalProperties": False}, True, True),
+        ({**obj(), "propertyNames": {"maxLength": 3}, "$defs": {"a": {}}}, True, True),
+        ({**obj(a=DAY), "allOf": [obj(b=DAY)]}, False, True),
+        (SCHEMA, False, False),
+        ({**obj(), "minProperties": 1}, False, False),
+        ({**obj(), "not": {}}, False, False),
+        ({**obj(), "const": {"a": 1}}, False, False),
+        ({**obj(), "enum": [1]}, False, False),
+    ],
+)
+def test_a_run_without_values_is_taken_where_its_flow_goes_without(
+    shared: Running, schema: dict[str, Any], glance: bool, goes_without: bool
+) -> None:
+    assert engine.takes_nothing(json.dumps(schema)) is glance
+    peer = shared.peer("glance")
+    flow = peer.register("flow", parameters=schema)["id"]
+    answer = peer.post(f"/api/engine/trigger/{flow}", {})
+    if goes_without:
+        assert peer.run(answer.ok()["runId"])["parameters"] is None
+    else:
+        answer.refused(400)
+
+
 def test_every_wrong_field_is_named_up_to_a_number(shared: Running) -> None:
     peer = shared.peer("c")
     flow = peer.register("several", parameters=SCHEMA)["id"]

@@ -288,7 +288,25 @@ def test_a_run_that_ended_at_one_is_over_for_the_other(
     wait_until(lambda: second.server.backend.liveness.has_runs(session))
     there.seq = here.seq
     there.ingest(ended(run_id, 0))
-    wait_until(lambda: not first.server.backend.liveness.has_runs(session))
+    # not because it fell silent
+    liveness = first.server.backend.liveness
+    wait_until(lambda: here.post("/api/heartbeat").ok() and not liveness.has_runs(session))
+
+
+def test_who_hears_of_a_session_only_through_the_other_is_slower_to_judge_it(
+    two: Callable[..., tuple[Running, Running]], run_id: str
+) -> None:
+    backends = two(silence=4.0)
+    first, second = (backend.server.backend.liveness for backend in backends)
+    session = str(uuid.uuid4())
+    peer = backends[0].peer("c", session)
+    peer.ingest(started(run_id, "f"))
+    wait_until(lambda: second.has_runs(session))
+    peer.post("/api/heartbeat").ok()
+    # word of it takes up to two fifths of the silence limit
+    wait_until(lambda: first.ages()[session][0] > 3.0)
+    assert second.ages()[session][0] < first.ages()[session][0] - 1.0
+    wait_until(lambda: peer.run(run_id)["state"] == "FAILED")
 
 
 def test_one_that_stands_still_does_not_hold_the_other_up_for_ever(

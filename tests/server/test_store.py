@@ -107,6 +107,23 @@ def test_what_waits_is_committed_together_and_a_failure_spoils_only_itself(
     assert desk.forgotten == 1
 
 
+@pytest.mark.parametrize("error", [ValueError, KeepsNothing])
+def test_of_a_job_alone_that_fails_nothing_is_kept(
+    database: Database, desk: Desk, error: type[Exception]
+) -> None:
+    def fail(tx: Transaction) -> None:
+        tx.after_commit(lambda: called.append(True))
+        tx.connection.execute(insert(meta).values(name="half done", value="x"))
+        raise error("wrong")
+
+    called: list[bool] = []
+    with pytest.raises(error, match="wrong"):
+        desk.writer.submit(fail).result(10)
+    assert desk.writer.submit(_add("a")).result(10) == 1
+    assert _names(database) == {"a"} and not called
+    assert desk.forgotten == (error is ValueError)
+
+
 def test_a_full_queue_refuses(database: Database) -> None:
     desk = Desk(database, max_bytes=100)
     hold, held = threading.Event(), threading.Event()

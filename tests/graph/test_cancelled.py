@@ -30,6 +30,9 @@ def dask_processes() -> Iterator[Executor]:
 OWN_DASK = UnderTest("dask-processes", dask_processes, "LocalDaskExecutor('processes', 2)")
 ALL = [*EXECUTORS, OWN_DASK._replace(elsewhere=True)]
 
+# Those whose worker processes are made for each run.
+OF_THE_RUN = [one for one in ALL if one.elsewhere and one.name != "dask"]
+
 
 @pytest.fixture(params=ALL, ids=lambda one: one.name)
 def under_test(request: pytest.FixtureRequest) -> UnderTest:
@@ -149,13 +152,8 @@ def test_a_task_that_does_not_ask(
         assert not at_work.exists() and run.logs == []
 
 
-def test_a_worker_that_dies_then_is_not_replaced(
-    executor: Executor, under_test: UnderTest, tmp_path: Path
-) -> None:
-    if (
-        not under_test.elsewhere or under_test.name == "dask"
-    ):  # that one is for the other tests, too
-        pytest.skip("needs worker processes of its own")
+@pytest.mark.parametrize("under_test", OF_THE_RUN, indirect=True, ids=lambda one: one.name)
+def test_a_worker_that_dies_then_is_not_replaced(executor: Executor, tmp_path: Path) -> None:
     told = tmp_path / "told"
     with Flow("dies") as flow:
         steps.dies_when_cancelled(str(told))

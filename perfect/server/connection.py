@@ -17,6 +17,8 @@ from perfect.server.settings import ServerSettings
 _SLOWEST = 1_000
 # the application itself answers a slow body with 408; this is for those that it does not read
 _GRACE = 1.0
+# seconds in which a peer may go on sending what was refused: closed at once, the answer would be lost with it
+_LINGER = 1.0
 
 
 class Connection(HttpToolsProtocol):
@@ -29,6 +31,7 @@ class Connection(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _draining: asyncio.TimerHandle | None = None
     _refusal: tuple[int, str] | None = None
+    _refused = False
     _in_head = False
     _in_message = False
     _begun = 0
@@ -50,10 +53,12 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
+        if self._refused:
+            return
         # where in these bytes a request begins is not known; but when none was under way, and one is now, at the start
         begun, whole = self._begun, self._in_message
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         if self._in_head and self._begun - begun == (0 if whole else 1):
             # a name or value that goes on and on is not handed to the callbacks before it ends
@@ -148,7 +153,12 @@ class Connection(HttpToolsProtocol):
             b"x-content-type-options: nosniff\r\nconnection: close\r\n"
             b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
-        self.transport.close()
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._refused = True
+        self.transport.write_eof()
+        self._expect(_LINGER)
 
     def _expect(self, seconds: float | None) -> None:
         """Wait for more for so long from now; None for not at all."""
@@ -158,7 +168,8 @@ class Connection(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
+            self.transport.close()
             return
         if self.flow.read_paused:
             # it is not the peer that is slow: its bytes are not read for now

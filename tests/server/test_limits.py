@@ -147,8 +147,10 @@ def test_who_does_not_read_is_not_waited_for(small: Running, run_id: str) -> Non
         connection.connect(("127.0.0.1", small.port))
         path = f"/api/runs/{run_id}/logs?limit=10000".encode()
         connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        held = small.server._uvicorn.server_state.connections
-        wait_until(lambda: not held)
+        here = connection.getsockname()
+        served = small.server._uvicorn.server_state.connections
+        wait_until(lambda: any(one.client == here for one in list(served)))
+        wait_until(lambda: all(one.client != here for one in list(served)))
         got = 0
         with pytest.raises(ConnectionResetError):
             while piece := connection.recv(1 << 20):

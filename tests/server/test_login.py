@@ -115,7 +115,7 @@ def test_logging_out_ends_the_streams_of_that_session_only(guarded: Running) -> 
 
 @pytest.mark.parametrize("setting", ["login_age", "login_idle"])
 def test_streams_end_with_their_session(launch: Callable[..., Running], setting: str) -> None:
-    backend = launch(token=FULL, **{setting: 0.5})
+    backend = launch(token=FULL, **{setting: 1.0})
     cookie = cookie_of(log_in(backend.peer(), FULL))
     stream = Reader(backend.port, more=cookie)
     kinds = []
@@ -191,7 +191,7 @@ def test_a_wrong_cookie_opens_nothing(guarded: Running) -> None:
 
 def test_sessions_end_with_age_and_without_use(launch: Callable[..., Running]) -> None:
     for setting in ("login_age", "login_idle"):
-        backend = launch(token=FULL, **{setting: 0.2})
+        backend = launch(token=FULL, **{setting: 1.0})
         cookie = cookie_of(log_in(backend.peer(), FULL))
         backend.peer().get("/api/engine/runs", headers=cookie).ok()
         wait_until(lambda: backend.peer().get("/api/engine/runs", headers=cookie).status == 401)

@@ -12,9 +12,11 @@ from hypothesis import strategies as some
 from perfect.server.engine import progress, values
 from perfect.server.engine.clock import iso
 from perfect.server.engine.definitions import FlowDefinition
+from perfect.server.engine.clients import Clients
 from perfect.server.engine.dispatch import Offer, Request, Waiter, WaitingRoom, check_claim, choose
 from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.refusals import Conflict, Invalid
+from perfect.server.engine.speaker import Speaker
 from perfect.server.engine.statistics import Durations
 from perfect.server.settings import Limits
 
@@ -361,3 +363,21 @@ def test_a_registration_may_leave_out_all_but_the_name() -> None:
     flow = FlowDefinition.parse({"name": "f", "tasks": None, "schedule": None}, Limits())
     assert (flow.tasks, flow.tags, flow.schedule, flow.auto_trigger) == ((), {}, None, None)
     assert FlowDefinition.parse({"name": "f", "schedule": "every 90 s"}, Limits()).schedule
+
+
+# --- who is connected ----------------------------------------------------------------------------
+
+
+def test_between_two_polls_a_client_is_connected() -> None:
+    clock = Clock()
+    liveness = Liveness(clock, silence=10)
+    clients = Clients(clock, liveness, 10)
+    liveness.seen("s", monitored=True)
+    with clients.polling(Speaker("s", "team", native=True), 1):
+        clock.seconds += 30
+        assert clients.connected() == {"s"}
+    assert clients.connected() == {"s"}
+    clock.seconds += 9
+    assert clients.connected() == {"s"}
+    clock.seconds += 2
+    assert clients.connected() == set()

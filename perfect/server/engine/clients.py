@@ -25,6 +25,7 @@ class _Session:
     native: bool
     agent: str
     first: int
+    waited: int = 0  # when its last long poll ended; an open one is a sign of life until then
     polls: int = 0
     slots: int | None = None
 
@@ -69,6 +70,7 @@ class Clients:
             yield
         finally:
             known.polls -= 1
+            known.waited = self._clock.now()
 
     def forget(self) -> None:
         """Forget the sessions that were not heard of for long."""
@@ -79,11 +81,11 @@ class Clients:
 
     def connected(self) -> set[str]:
         """Sessions that have an open poll, or were heard of a moment ago; thread-safe."""
-        ages = self._liveness.ages()
+        ages, now = self._liveness.ages(), self._clock.now()
         return {
             session
             for session, known in list(self._sessions.items())
-            if known.polls or ages.get(session, (self._silence, ()))[0] < self._silence
+            if _silent(session, known, ages, now) < self._silence
         }
 
     def listed(self, connection: Connection) -> list[dict[str, Any]]:
@@ -92,7 +94,7 @@ class Clients:
         now = self._clock.now()
         here = self.connected()
         found = {
-            session: (0.0 if known.polls else ages.get(session, (0.0, ()))[0], known)
+            session: (_silent(session, known, ages, now), known)
             for session, known in list(self._sessions.items())
             if session in here
         }
@@ -141,3 +143,13 @@ class Clients:
             session: (max(0, at - seen) / 1000, _Session(**orjson.loads(facts)))
             for session, (seen, facts) in signs.facts_since(connection, since, self._me).items()
         }
+
+
+def _silent(
+    session: str, known: _Session, ages: dict[str, tuple[float, tuple[str, ...]]], now: int
+) -> float:
+    """Seconds since the session was heard last."""
+    if known.polls:
+        return 0.0
+    since_poll = max(0, now - known.waited) / 1000
+    return min(since_poll, ages[session][0]) if session in ages else since_poll

@@ -29,12 +29,12 @@ from perfect.server.routes import (
     native,
     notifications,
     observer,
-    pages,
     reports,
     runs,
     schedules,
     statistics,
     stream,
+    ui,
 )
 from perfect.server.settings import ServerSettings
 
@@ -109,7 +109,7 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
         statistics,
         reports,
         docs,
-        pages,
+        ui,
         audit,
         login,
     ):

@@ -1,0 +1,24 @@
+import type { UseQueryResult } from "@tanstack/react-query";
+import type { ReactNode } from "react";
+
+/** What a query gives; while there is nothing, that it is awaited, or why it did not come. */
+export function Answer<T>({
+  of,
+  children,
+}: {
+  of: UseQueryResult<T>;
+  children: (data: T) => ReactNode;
+}) {
+  if (of.data !== undefined) return <>{children(of.data)}</>;
+  if (of.error !== null) {
+    return (
+      <div className="notice" role="alert">
+        <p>{of.error.message}</p>
+        <button type="button" onClick={() => void of.refetch()}>
+          Try again
+        </button>
+      </div>
+    );
+  }
+  return <p className="quiet">Loading …</p>;
+}

@@ -24,6 +24,7 @@ from perfect.server.routes import (
     flows,
     guard,
     login,
+    logs,
     metrics,
     methods,
     native,
@@ -34,6 +35,7 @@ from perfect.server.routes import (
     schedules,
     statistics,
     stream,
+    tasks,
     ui,
 )
 from perfect.server.settings import ServerSettings
@@ -101,6 +103,8 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
         flows,
         classic,
         runs,
+        logs,
+        tasks,
         schedules,
         control,
         stream,

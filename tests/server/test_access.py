@@ -53,7 +53,7 @@ def test_a_page_from_elsewhere_may_change_nothing(shared: Running, origin: str) 
     refused = peer.get("/api/version", headers=headers)
     refused.refused(403)
     assert "access-control-allow-origin" not in refused.headers
-    assert "forged" not in peer.get("/").text
+    assert "forged" not in peer.get("/api/engine/flows").text
 
 
 def test_our_own_page_may(shared: Running) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -310,24 +309,3 @@ def test_reported_parameters_beyond_the_limit_are_counted(
     event = {**started(run_id, "called"), "parameters": {"a": "x" * 20, "b": 1}}
     assert peer.ingest(event)["rejected"] == []
     assert peer.run(run_id)["parameters"] == {"…": "2 more"}
-
-
-def test_the_page_takes_parameters_as_json_and_checks_them(shared: Running) -> None:
-    peer = shared.peer("page")
-    flow = peer.register("of the page", parameters=SCHEMA)["id"]
-    page = peer.get("/").text
-    assert "Parameters for of the page" in page and "<code>day</code>" in page
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-
-    def sent(parameters: str) -> Any:
-        text = urllib.parse.urlencode({"parameters": parameters})
-        return peer.post(f"/flows/{flow}/run", text.encode(), headers=form)
-
-    done = sent('{"day": "2024-02-29"}')
-    assert done.status == 303
-    run = done.headers["location"].rsplit("/", 1)[1]
-    assert peer.run(run)["parameters"] == {"day": "2024-02-29"}
-    assert sent("{").refused(400)["error"] == "parameters: is not JSON"
-    assert sent("").refused(400)["error"] == "parameters.day: is required and not given"
-    assert sent("5").refused(400)["error"] == "parameters: 5 is not an object"
-    assert "nested deeper" in sent("[" * 100 + "]" * 100).refused(400)["error"]

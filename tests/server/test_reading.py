@@ -1,4 +1,4 @@
-"""Runs as people and tools look for them: lists, statistics, reports, pages."""
+"""Runs as people and tools look for them: lists, statistics, reports, the documentation of the API."""
 
 from __future__ import annotations
 
@@ -176,10 +176,35 @@ def test_statistics_and_histories(launch: Callable[..., Running]) -> None:
     assert [entry["runId"] for entry in history["history"]] == runs[:0:-1]
     history = peer.get(f"/api/statistics/task-history/{flow_id}/a?limit=4").ok()
     assert len(history["history"]) == 4 and history["stats"]["sampleCount"] == 6
+    (listed,) = peer.get("/api/statistics/flows").ok()["flows"]
+    assert (listed["flowName"], listed["runs"], listed["successRate"]) == ("flow/with slash", 3, 1)
+    lately = peer.get("/api/statistics/flows/flow/with%20slash").ok()
+    assert (lately["runs"], lately["p95DurationMs"], lately["sampleCount"]) == (3, 1000, 3)
+    assert [entry["runId"] for entry in lately["history"]] == runs[::-1]
+    (a,) = lately["tasks"]
+    assert (a["taskName"], a["runs"], a["completed"], a["failed"]) == ("a", 3, 9, 0)
+    # the one of every run whose result came from a cache took no time worth counting
+    assert (a["sampleCount"], a["p95DurationMs"], a["avgDurationMs"]) == (6, 300, 200)
     peer.send("DELETE", "/api/statistics").ok()
     assert peer.get("/api/statistics").ok()["taskStatistics"] == []
+    (listed,) = peer.get("/api/statistics/flows").ok()["flows"]
+    assert (listed["runs"], listed["sampleCount"], listed["successRate"]) == (3, 0, None)
     history = peer.get(f"/api/statistics/task-history/{flow_id}/a").ok()
     assert (history["history"], history["stats"]) == ([], None)
+
+
+def test_success_rates_are_of_the_newest_runs_and_leave_cancelled_ones_out(
+    shared: Running,
+) -> None:
+    peer = shared.peer("rates")
+    for state in ("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CANCELLED"):
+        _run(peer, "rates", state)
+    peer.ingest(started(str(uuid.uuid4()), "rates", t=T))
+    lately = peer.get("/api/statistics/flows/rates").ok()
+    assert (lately["runs"], lately["completed"], lately["failed"]) == (6, 3, 1)
+    assert lately["successRate"] == 0.75
+    assert len(lately["history"]) == 5
+    peer.get("/api/statistics/flows/unheard-of").refused(404)
 
 
 # --- reports -------------------------------------------------------------------------------------
@@ -278,39 +303,6 @@ def test_a_long_log_is_left_out_in_the_middle(launch: Callable[..., Running], ru
 # --- pages ---------------------------------------------------------------------------------------
 
 
-def test_the_page_lists_flows_and_runs_and_triggers(launch: Callable[..., Running]) -> None:
-    backend = launch()
-    peer = backend.peer()
-    assert "No flow has been registered" in peer.get("/").text
-    flow = peer.register(
-        EVIL, {"name": EVIL}, description=EVIL, tags={EVIL: EVIL}, schedule="0 9 * * MON"
-    )["id"]
-    page = peer.get("/")
-    markup = _checked(page.text)
-    assert f"/flows/{flow}/run" in markup.addresses and "0 9 * * MON" in page.text
-    assert "script-src 'self'" in page.headers["content-security-policy"]
-    assert page.headers["x-content-type-options"] == "nosniff"
-    form = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Origin": f"http://127.0.0.1:{backend.port}",
-    }
-    answer = peer.post(f"/flows/{flow}/run", b"configuration=pr%C3%B6d", headers=form)
-    assert answer.status == 303
-    page = peer.get(answer.headers["location"])
-    _checked(page.text)
-    assert "PENDING" in page.text and "pröd" in page.text and 'http-equiv="refresh"' in page.text
-    run = peer.poll()["run_id"]
-    peer.post(f"/api/flows/{run}/logs", {"log": EVIL}).ok()
-    peer.task(run, 0, "COMPLETED", result={"note": EVIL}).ok()
-    peer.complete(run, 1).ok()
-    html = peer.get(f"/runs/{run}").text
-    _checked(html)
-    assert "COMPLETED" in html and 'http-equiv="refresh"' not in html
-    peer.post(f"/flows/{flow}/run", b"\xff\xfe", headers=form).refused(400)
-    peer.post("/flows/nothing/run", b"", headers=form).refused(404)
-    peer.get("/runs/nothing").refused(404)
-
-
 def test_every_route_is_documented_with_its_answers(shared: Running) -> None:
     peer = shared.peer()
     document = peer.get("/openapi.json").ok()
@@ -337,9 +329,8 @@ def test_everything_works_below_a_base_path(
     peer.post(f"{prefix}/api/ingest", {"events": [begin, {"seq": 2, **ended(run_id, 0)}]}).ok()
     run = peer.get(f"{prefix}/api/runs/{run_id}").ok()
     assert run["reportPath"] == f"/tools/perfect/reports/{run_id}.html"
-    for page in ("/", "/docs", f"/runs/{run_id}"):
-        markup = _checked(peer.get(prefix + page).text)
-        assert all(a.startswith("/tools/perfect/") or a == "data:," for a in markup.addresses)
+    markup = _checked(peer.get(f"{prefix}/docs").text)
+    assert all(a.startswith("/tools/perfect/") or a == "data:," for a in markup.addresses)
     assert peer.get("/tools/perfect").status == 200
     assert peer.get(f"{prefix}/style.css").status == 200
     assert peer.get(f"{prefix}/reports/{run_id}.html").status == 200

@@ -259,17 +259,6 @@ def test_what_nobody_takes_waits_and_then_expires(launch: Callable[..., Running]
     wait_until(lambda: [s for s in of(peer, flow)["slots"] if s["runId"] not in (None, run["id"])])
 
 
-def test_the_page_says_when_a_flow_is_run_next(shared: Running) -> None:
-    peer = shared.peer("page")
-    schedule = {"cron": "30 2 * * *", "timezone": "Europe/Berlin"}
-    flow = peer.register("on the page", schedule=schedule)
-    text = peer.get("/").text
-    said = flow["nextFire"].replace("T", " ")[:19]
-    assert "30 2 * * * Europe/Berlin" in text and f">{said}</time> UTC" in text
-    peer.send("PATCH", f"/api/schedules/{of(peer, flow)['id']}", {"paused": True}).ok()
-    assert "30 2 * * * Europe/Berlin · paused" in peer.get("/").text
-
-
 @pytest.mark.parametrize("body", [{}, {"paused": "yes"}, {"paused": None}, {"paused": 1}])
 def test_a_pause_is_true_or_false(shared: Running, body: Any) -> None:
     peer = shared.peer("client")

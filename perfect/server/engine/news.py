@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import schedules, telling, values, views
+from perfect.server.engine import schedules, taskviews, telling, values, views
 from perfect.server.engine.clients import Clients
 from perfect.server.engine.clock import Clock
 from perfect.server.engine.outage import Outage
@@ -321,7 +321,7 @@ class Newsroom:
             return
         for some in _parts(found, _AT_ONCE):
             rows = tasks.at(connection, record.key, some)
-            data = {"runId": record.id, "tasks": views.moving(connection, record, rows, now)}
+            data = {"runId": record.id, "tasks": taskviews.moving(connection, record, rows, now)}
             told.events.append(("task", record.id, orjson.dumps(data)))
 
     def _look_at_log(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from perfect.states import TaskState
+
+# from a task's weight and estimate to its share of the run
+Share = Callable[[float | None, int], float]
 
 
 def shares(weights: Sequence[float | None], estimates: Sequence[int]) -> list[float]:
@@ -25,6 +28,22 @@ def shares(weights: Sequence[float | None], estimates: Sequence[int]) -> list[fl
     if total <= 0:
         return [1 / len(parts)] * len(parts)
     return [part / total for part in parts]
+
+
+def share(tasks: int, weighted: int, weight: float, estimate: float) -> Share:
+    """As `shares`, of a run of which only the sums are known.
+
+    Args:
+        tasks: how many it has.
+        weighted: how many of them have a weight.
+        weight: sum of these.
+        estimate: sum of the estimates, in ms.
+    """
+    if weighted == tasks and weight > 0:
+        return lambda one, _: (one or 0.0) / weight
+    if weighted < tasks and estimate > 0:
+        return lambda _, one: one / estimate
+    return lambda *_: 1 / max(1, tasks)
 
 
 def of_task(

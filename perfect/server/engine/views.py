@@ -8,17 +8,13 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from perfect.server.engine import book, endings, progress, schedules
+from perfect.server.engine import book, endings, progress, schedules, taskviews
 from perfect.server.engine.clock import iso
-from perfect.server.engine.statistics import Durations
 from perfect.server.store import attempts, logs, queue, statistics, tasks
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
 
 NO_CLIENT = "no connected client has this flow"
-
-# bytes of a result and error that go along with a task in the small form
-_SMALL = 8 * 1024
 
 
 def flow(connection: Connection, record: FlowRecord, *, connected: bool) -> dict[str, Any]:
@@ -126,35 +122,17 @@ def whole(
     for line in lines:
         if line.task is not None:
             by_task.setdefault(line.task, []).append(line.text)
-    unusual = _unusual(connection, record)
+    unusual = taskviews.unusual(connection, record)
     parts = progress.shares([r.weight for r in rows], [r.estimate for r in rows]) if rows else []
     shown["tasks"] = [
-        _task(record, row, part, by_task.get(row.idx, []), unusual.get(row.name), now)
+        taskviews.task(record, row, part, unusual.get(row.name), now)
+        | {"logs": by_task.get(row.idx, [])}
         for row, part in zip(rows, parts, strict=True)
     ]
     if with_attempts:
         last = rows[-1].idx if rows else -1
         earlier = attempts.listed(connection, record.key, last, task_limit)
-        _add_attempts(shown["tasks"], earlier)
-    return shown
-
-
-def moving(
-    connection: Connection, record: RunRecord, rows: Sequence[tasks.TaskRow], now: int
-) -> list[dict[str, Any]]:
-    """Some tasks of a run in the small form: without logs, attempts and share of the run.
-
-    Long results and errors are left out as well, and ``cut`` says so.
-    """
-    unusual = _unusual(connection, record)
-    shown = []
-    for row in rows:
-        task = _task(record, row, 0.0, [], unusual.get(row.name), now)
-        del task["logs"], task["weight"]
-        task["cut"] = len(row.result or "") + len(row.error or "") > _SMALL
-        if task["cut"]:
-            task["result"] = task["error"] = None
-        shown.append(task)
+        taskviews.add_attempts(shown["tasks"], earlier)
     return shown
 
 
@@ -229,78 +207,6 @@ def _summary(
         "reason": record.reason if waits is None else waits,
         "error": _loaded(record.error),
         "reportPath": f"{base_path}/reports/{record.id}.html" if terminal else None,
-    }
-
-
-def _task(
-    run: RunRecord,
-    row: tasks.TaskRow,
-    part: float,
-    lines: list[str],
-    unusual: float | None,
-    now: int,
-) -> dict[str, Any]:
-    until = row.ended if row.ended is not None else now
-    overdue = (
-        row.state == TaskState.RUNNING
-        and unusual is not None
-        and row.started is not None
-        and now - row.started > unusual
-    )
-    return {
-        "id": f"{run.id}-{row.idx}",
-        "taskId": None if run.flow_id is None else f"{run.flow_id}-{row.idx}",
-        "index": row.idx,
-        "taskName": row.name,
-        "state": row.state,
-        "attempt": row.attempt,
-        "startTime": iso(row.started),
-        "endTime": iso(row.ended),
-        "durationMs": row.duration,
-        "logs": lines,
-        "weight": part,
-        "estimatedTime": row.estimate,
-        "progress": round(
-            progress.of_task(row.state, row.progress, row.started, row.estimate, until), 2
-        ),
-        "result": _loaded(row.result),
-        "error": _loaded(row.error),
-        "reason": row.reason,
-        "crucialPass": bool(row.crucial),
-        "mapIndex": row.map_index,
-        "upstream": _loaded(row.upstream),
-        "performanceWarning": bool(row.slow) or overdue,
-    }
-
-
-def _unusual(connection: Connection, record: RunRecord) -> dict[str, float | None]:
-    """Beyond how many ms each task of a run takes unusually long."""
-    return {
-        row.task: Durations(row.samples, row.mean, row.m2, row.runs).unusual
-        for row in (statistics.of_flow(connection, record.flow_id) if record.flow_id else ())
-    }
-
-
-def _add_attempts(shown: list[dict[str, Any]], rows: Sequence[attempts.AttemptRow]) -> None:
-    by_task: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_task.setdefault(row.idx, []).append(_attempt(row))
-    for task in shown:
-        task["attempts"] = earlier = by_task.get(task["index"], [])
-        if task["state"] == TaskState.RETRYING and task["error"] is None and earlier:
-            task["error"] = earlier[-1]["error"]
-
-
-def _attempt(row: attempts.AttemptRow) -> dict[str, Any]:
-    known = row.started is not None and row.ended is not None
-    return {
-        "attempt": row.attempt,
-        "startTime": iso(row.started),
-        "endTime": iso(row.ended),
-        "durationMs": max(0, row.ended - row.started) if known else None,
-        "error": _loaded(row.error),
-        "reason": row.reason,
-        "worker": row.worker,
     }
 
 

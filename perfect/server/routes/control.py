@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import RedirectResponse, Response
 
 from perfect.server.engine import control
 from perfect.server.routes import schemas as s
@@ -39,15 +38,3 @@ async def cancel(run_id: str, backend: TheBackend, caller: TheCaller) -> Json:
 async def retry(run_id: str, backend: TheBackend, caller: TheCaller) -> Json:
     answer = await backend.act(caller, "retried", run_id, control.retry, run_id)
     return Json({"success": True, **answer})
-
-
-@router.post("/runs/{run_id}/cancel", include_in_schema=False)
-async def cancel_from_page(run_id: str, backend: TheBackend, caller: TheCaller) -> Response:
-    await backend.act(caller, "cancelled", run_id, control.cancel, run_id)
-    return RedirectResponse(f"{backend.settings.base_path}/runs/{run_id}", status_code=303)
-
-
-@router.post("/runs/{run_id}/retry", include_in_schema=False)
-async def retry_from_page(run_id: str, backend: TheBackend, caller: TheCaller) -> Response:
-    answer = await backend.act(caller, "retried", run_id, control.retry, run_id)
-    return RedirectResponse(f"{backend.settings.base_path}/runs/{answer['runId']}", status_code=303)

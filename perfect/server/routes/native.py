@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from perfect import __version__
+from perfect.server.engine.access import FULL, OPEN, READ
 from perfect.server.engine.ingest import ingest
 from perfect.server.engine.refusals import Invalid
 from perfect.server.routes import body
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import RETRY_AFTER, Json, failure
-from perfect.server.routes.deps import TheBackend, TheSpeaker
+from perfect.server.routes.deps import TheBackend, TheCaller, TheSpeaker
 
 PROTOCOL = 2
 
@@ -33,11 +34,20 @@ _EVENT = s.obj(
     "/api/version",
     tags=["native"],
     summary="Handshake: what this backend is and what it takes",
+    description="`access` is what whoever asks may do: `full` or `read`, by the token; `open`, where there is none.",
     responses=s.answers(
-        s.obj({"name": s.TEXT, "version": s.TEXT, "protocol": s.INTEGER, "limits": s.OBJECT})
+        s.obj(
+            {
+                "name": s.TEXT,
+                "version": s.TEXT,
+                "protocol": s.INTEGER,
+                "limits": s.OBJECT,
+                "access": {"enum": [FULL, READ, OPEN]},
+            }
+        )
     ),
 )
-async def version(backend: TheBackend) -> Json:
+async def version(backend: TheBackend, caller: TheCaller) -> Json:
     settings = backend.settings
     limits: dict[str, Any] = dataclasses.asdict(settings.limits)
     durations = {
@@ -51,6 +61,7 @@ async def version(backend: TheBackend) -> Json:
             "version": __version__,
             "protocol": PROTOCOL,
             "limits": limits | durations,
+            "access": caller.kind,
         }
     )
 

@@ -14,7 +14,7 @@ from perfect.server.engine.refusals import Invalid, Unknown, shown
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend, TheCaller
-from perfect.server.store import flows, lists, logs, runs
+from perfect.server.store import flows, lists, runs
 from perfect.server.store.records import RunRecord
 
 router = APIRouter(default_response_class=Json)
@@ -104,10 +104,19 @@ def matching(
     summary="A run with its tasks and the end of its log",
     description=f"At most the first {RUN_TASKS} tasks (taskCount says how many there are) with as many of their "
     f"earlier attempts, and the last {RUN_LINES} lines, after a marker that says how many came before. "
-    "GET /api/runs/{run_id}/logs has them all.",
+    "GET /api/runs/{run_id}/tasks and GET /api/runs/{run_id}/logs have them all.",
     responses=s.answers(s.RUN, 404),
 )
-def one(run_id: str, backend: TheBackend) -> Json:
+def one(
+    run_id: str,
+    backend: TheBackend,
+    tasks: Annotated[
+        int, Query(ge=0, le=RUN_TASKS, description="at most so many tasks")
+    ] = RUN_TASKS,
+    lines: Annotated[
+        int, Query(ge=0, le=RUN_LINES, description="at most so many lines")
+    ] = RUN_LINES,
+) -> Json:
     with backend.read() as connection:
         return Json(
             views.whole(
@@ -115,8 +124,8 @@ def one(run_id: str, backend: TheBackend) -> Json:
                 run_of_id(connection, run_id),
                 backend.clock.now(),
                 backend.settings.base_path,
-                log_lines=RUN_LINES,
-                task_limit=RUN_TASKS,
+                log_lines=lines,
+                task_limit=tasks,
             )
         )
 
@@ -130,37 +139,6 @@ def one(run_id: str, backend: TheBackend) -> Json:
 async def delete(run_id: str, backend: TheBackend, caller: TheCaller) -> Json:
     await backend.write(deletion.delete_run, run_id, caller)
     return Json({"success": True})
-
-
-@router.get(
-    "/api/runs/{run_id}/logs",
-    tags=["native"],
-    summary="The log of a run, page by page",
-    responses=s.answers(
-        s.obj({"logs": s.array(s.LOG_LINE), "next": s.nullable(s.INTEGER), "total": s.INTEGER}), 404
-    ),
-)
-def log(
-    run_id: str,
-    backend: TheBackend,
-    after: Annotated[int, Query(ge=0, le=2**31, description="seq of the last line seen")] = 0,
-    task: Annotated[int | None, Query(ge=0, le=2**31)] = None,
-    level: str | None = None,
-    q: Annotated[str | None, Query(description="text the lines contain")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
-) -> Json:
-    with backend.read() as connection:
-        run = run_of_id(connection, run_id)
-        rows = logs.page(
-            connection, run.key, after, limit, task=task, level=level or None, text=q or None
-        )
-    return Json(
-        {
-            "logs": [views.log_line(row) for row in rows],
-            "next": rows[-1].seq if len(rows) == limit else None,
-            "total": run.lines,
-        }
-    )
 
 
 def run_of_id(connection: Connection, run_id: str) -> RunRecord:

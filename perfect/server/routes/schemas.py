@@ -115,7 +115,7 @@ ATTEMPT = obj(
         "worker": nullable(TEXT),
     }
 )
-TASK = obj(
+BRIEF_TASK = obj(
     {
         "id": TEXT,
         "taskId": nullable(TEXT),
@@ -126,20 +126,26 @@ TASK = obj(
         "startTime": TIME,
         "endTime": TIME,
         "durationMs": nullable(INTEGER),
-        "logs": array(TEXT),
         "weight": NUMBER,
         "estimatedTime": INTEGER,
         "progress": NUMBER,
-        "result": nullable(OBJECT),
-        "error": nullable(OBJECT),
+        # the task tells its progress itself
+        "ownProgress": TRUTH,
         "reason": nullable(TEXT),
         "crucialPass": TRUTH,
         "mapIndex": nullable(INTEGER),
         "upstream": nullable(array(INTEGER)),
         "performanceWarning": TRUTH,
-    },
-    attempts=array(ATTEMPT),
+        # when it runs longer than this, it is unusually slow
+        "unusualAfterMs": nullable(INTEGER),
+    }
 )
+_DETAILED: dict[str, Schema] = BRIEF_TASK["properties"] | {
+    "result": nullable(OBJECT),
+    "error": nullable(OBJECT),
+}
+WHOLE_TASK = obj(_DETAILED | {"attempts": array(ATTEMPT)})
+TASK = obj(_DETAILED | {"logs": array(TEXT)}, attempts=array(ATTEMPT))
 SUMMARY = obj(
     {
         "id": TEXT,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import Row
 
-from perfect.server.engine import views
+from perfect.server.engine import trends, views
 from perfect.server.engine.clock import iso
 from perfect.server.engine.context import Context
-from perfect.server.engine.statistics import Durations
+from perfect.server.engine.refusals import Unknown
+from perfect.server.engine.refusals import shown as quoted
 from perfect.server.routes import schemas as s
 from perfect.server.routes.answers import Json
 from perfect.server.routes.deps import TheBackend, TheCaller
@@ -43,6 +42,18 @@ _ENDED = s.obj(
 )
 _ENDED_RUN = s.obj({**_ENDED["properties"], "configuration": s.TEXT})
 _ENDED_TASK = s.obj({**_ENDED["properties"], "taskIndex": s.INTEGER})
+_LATELY = {
+    "runs": s.INTEGER,
+    **_STATS["properties"],
+    "completed": s.INTEGER,
+    "failed": s.INTEGER,
+    "successRate": s.nullable(s.NUMBER),
+    "p95DurationMs": s.nullable(s.INTEGER),
+}
+_FLOW_LATELY = s.obj(
+    {"flowId": s.TEXT, "flowName": s.TEXT, "clientId": s.TEXT, "lastRun": s.TIME, **_LATELY}
+)
+_TASK_LATELY = s.obj({"taskName": s.TEXT, **_LATELY})
 
 
 def _history(entry: s.Schema) -> s.Schema:
@@ -65,7 +76,7 @@ def everything(backend: TheBackend) -> Json:
             "flowName": row.flow_name,
             "clientId": row.client,
             "taskName": row.task,
-            **_stats([row]),
+            **trends.learned([row]),
         }
         for row in rows
     ]
@@ -80,6 +91,39 @@ def everything(backend: TheBackend) -> Json:
             ],
         }
     )
+
+
+@router.get(
+    "/flows",
+    summary="How every flow has been doing",
+    description="Average, standard deviation and `sampleCount` are of all completed runs since the statistics were "
+    f"cleared; `completed`, `failed`, `successRate` and `p95DurationMs`, of the newest {trends.RUNS} runs. `runs` "
+    f"counts up to {trends.COUNTED}.",
+    responses=s.answers(s.success(flows=s.array(_FLOW_LATELY))),
+)
+def of_flows(backend: TheBackend) -> Json:
+    with backend.read() as connection:
+        return Json({"success": True, "flows": trends.overview(connection)})
+
+
+@router.get(
+    "/flows/{flow:path}",
+    summary="How the flow of that name or id, and its tasks, have been doing",
+    description=f"With its ended runs, newest first, of the newest {trends.RUNS}; `runs` of a task are those of them "
+    "in which it was.",
+    responses=s.answers(
+        s.success(
+            **_LATELY, lastRun=s.TIME, history=s.array(_ENDED_RUN), tasks=s.array(_TASK_LATELY)
+        ),
+        404,
+    ),
+)
+def of_flow(flow: str, backend: TheBackend) -> Json:
+    with backend.read() as connection:
+        found = trends.of_flow(connection, flow)
+    if found is None:
+        raise Unknown(f"there is no flow {quoted(flow)}")
+    return Json({"success": True, **found})
 
 
 @router.delete("", summary="Forget all of it", responses=s.answers(s.success()))
@@ -127,7 +171,9 @@ def task_history(
         }
         for row in ended
     ]
-    return Json({"success": True, "history": history, "stats": _stats(rows) if rows else None})
+    return Json(
+        {"success": True, "history": history, "stats": trends.learned(rows) if rows else None}
+    )
 
 
 @router.get(
@@ -152,18 +198,6 @@ def flow_history(flow: str, backend: TheBackend, limit: Limit = 50) -> Json:
         }
         for run in ended
     ]
-    return Json({"success": True, "history": history, "stats": _stats(rows) if rows else None})
-
-
-def _stats(rows: Iterable[Row[Any]]) -> dict[str, Any]:
-    """The summary of one task or flow, of whatever clients have one of that name."""
-    merged, updated = Durations(), 0
-    for row in rows:
-        merged = merged.merged(Durations(row.samples, row.mean, row.m2, row.runs))
-        updated = max(updated, row.updated)
-    return {
-        "avgDurationMs": round(merged.mean, 3),
-        "stdDevDurationMs": round(merged.deviation, 3),
-        "sampleCount": merged.samples,
-        "lastUpdated": iso(updated),
-    }
+    return Json(
+        {"success": True, "history": history, "stats": trends.learned(rows) if rows else None}
+    )

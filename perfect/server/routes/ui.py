@@ -23,7 +23,15 @@ _BUILT = Path(pages.__file__).parent.parent / "ui" / "dist"
 # their names have a hash of their content
 _FOR_EVER = {"Cache-Control": "max-age=31536000, immutable"}
 # those of one page, whose script looks at the address
-PAGES = ("/", "/history", "/schedules", "/statistics", "/clients", "/runs/{run_id}", "/flows/{flow}")
+PAGES = (
+    "/",
+    "/history",
+    "/schedules",
+    "/statistics",
+    "/clients",
+    "/runs/{run_id}",
+    "/flows/{flow:path}",
+)
 
 
 @dataclass(frozen=True, slots=True)

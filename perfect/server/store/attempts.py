@@ -53,3 +53,9 @@ def listed(connection: Connection, run_key: int, last: int, limit: int) -> list[
         .limit(limit)
     )
     return list(connection.execute(query))
+
+
+def of_task(connection: Connection, run_key: int, idx: int) -> list[AttemptRow]:
+    """The attempts of one task, in order."""
+    query = select(task_attempt).where(task_attempt.c.run == run_key, task_attempt.c.idx == idx)
+    return list(connection.execute(query.order_by(task_attempt.c.attempt)))

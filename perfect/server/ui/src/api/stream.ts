@@ -2,12 +2,22 @@
 
 import type { QueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
-import { BASE } from "./client";
-import type { Client, Flow, Line, Run, Runs, Schedule, Task, WholeRun } from "./types";
+import * as events from "../lib/events";
+import { ask, BASE } from "./client";
+import { tellOfTasks } from "./taskNews";
+import type { Client, Flow, Line, Run, Schedule, Task } from "./types";
 
-export type Connection = "connecting" | "live" | "away";
+/** live: by the stream; polling: the backend answers, but there is no stream; away: it does not answer. */
+export type Connection = "connecting" | "live" | "polling" | "away";
 
-const LISTS_EVERY = 1000; // ms: runs come and go; a list is asked for again at most so often
+// ms
+const LISTS_EVERY = 1000; // runs come and go; a list is asked for again at most so often
+const STATISTICS_EVERY = 5000;
+export const POLL_EVERY = 3000;
+// a proxy may accept the stream and pass nothing on
+const PATIENCE = 10_000;
+// a browser has six connections to a backend for all its tabs: those that nobody looks at let go of theirs
+const HIDDEN_FOR = 60_000;
 
 export class Feed {
   state: Connection = "connecting";
@@ -15,40 +25,28 @@ export class Feed {
   private run: string | null = null;
   private listeners = new Set<() => void>();
   private lineListeners = new Set<(lines: Line[], skipped: boolean) => void>();
-  private listsDue: ReturnType<typeof setTimeout> | null = null;
+  private due = new Map<string, ReturnType<typeof setTimeout>>();
+  private poll: ReturnType<typeof setTimeout> | null = null;
 
   constructor(private queries: QueryClient) {}
+
+  /** Follow everything, unless a page follows its run already. */
+  begin(): void {
+    if (this.source === null) this.follow(null);
+    let hiding: ReturnType<typeof setTimeout> | undefined;
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(hiding);
+      if (document.hidden) hiding = setTimeout(() => this.rest(), HIDDEN_FOR);
+      else if (this.source === null) this.open();
+    });
+  }
 
   /** Follow everything, or one run with its tasks and lines. */
   follow(run: string | null): void {
     if (this.source !== null && this.run === run) return;
     this.run = run;
-    this.source?.close();
-    this.say("connecting");
-    const source = new EventSource(
-      `${BASE}/api/stream${run === null ? "" : `?run=${encodeURIComponent(run)}`}`,
-    );
-    this.source = source;
-    const on = <T>(kind: string, take: (data: T) => void) =>
-      source.addEventListener(kind, (event) =>
-        take(JSON.parse((event as MessageEvent<string>).data) as T),
-      );
-    // What happened before is read again, unless the browser resumed where it was.
-    on("ready", () => {
-      this.say("live");
-      void this.queries.invalidateQueries();
-    });
-    on("reset", () => void this.queries.invalidateQueries());
-    on<Run>("run", (run) => this.onRun(run));
-    on<Flow & { deleted?: boolean }>("flow", (flow) => this.onFlow(flow));
-    on<Client>("client", (client) => this.onClient(client));
-    on<Schedule & { deleted?: boolean }>("schedule", (schedule) => this.onSchedule(schedule));
-    on<{ runId: string; tasks: Task[] }>("task", ({ runId, tasks }) => this.onTasks(runId, tasks));
-    on<{ runId: string; lines: Line[]; skipped?: boolean }>("log", ({ lines, skipped }) => {
-      for (const listener of this.lineListeners) listener(lines, Boolean(skipped));
-    });
-    source.onopen = () => this.say("live");
-    source.onerror = () => this.say("away");
+    if (this.state === "live") this.say("connecting");
+    this.open();
   }
 
   onLines(listener: (lines: Line[], skipped: boolean) => void): () => void {
@@ -61,88 +59,119 @@ export class Feed {
     return () => this.listeners.delete(listener);
   };
 
+  private open(): void {
+    this.source?.close();
+    const source = new EventSource(
+      `${BASE}/api/stream${this.run === null ? "" : `?run=${encodeURIComponent(this.run)}`}`,
+    );
+    this.source = source;
+    const on = <T>(kind: string, take: (data: T) => void) =>
+      source.addEventListener(kind, (event) =>
+        take(JSON.parse((event as MessageEvent<string>).data) as T),
+      );
+    // What happened before is read again, unless the browser resumed where it was.
+    on("ready", () => {
+      this.live();
+      void this.queries.invalidateQueries();
+    });
+    on("reset", () => void this.queries.invalidateQueries());
+    on<events.Told<Run>>("run", (run) => this.onRun(run));
+    on<events.Told<Flow>>("flow", (flow) => this.put("flows", events.withFlow, flow));
+    on<Client>("client", (client) => this.put("clients", events.withClient, client));
+    on<events.Told<Schedule>>("schedule", (schedule) =>
+      this.put("schedules", events.withSchedule, schedule),
+    );
+    on<{ runId: string; tasks: Task[] }>("task", ({ runId, tasks }) =>
+      tellOfTasks(this.queries, runId, tasks),
+    );
+    on<{ runId: string; lines: Line[]; skipped?: number }>("log", ({ lines, skipped }) => {
+      for (const listener of this.lineListeners) listener(lines, Boolean(skipped));
+    });
+    source.onopen = () => this.live();
+    source.onerror = () => this.pollSoon(0);
+    if (this.poll === null) this.pollSoon(PATIENCE);
+  }
+
+  private rest(): void {
+    this.source?.close();
+    this.source = null;
+    this.stopPolling();
+    this.say("connecting");
+  }
+
+  private live(): void {
+    this.stopPolling();
+    this.say("live");
+  }
+
+  private stopPolling(): void {
+    if (this.poll !== null) clearTimeout(this.poll);
+    this.poll = null;
+  }
+
+  private pollSoon(delay: number): void {
+    if (this.poll !== null) {
+      // it is polled already, unless that is only to come if the stream does not
+      if (this.state === "polling" || this.state === "away") return;
+      clearTimeout(this.poll);
+    }
+    this.poll = setTimeout(() => void this.pollNow(), delay);
+  }
+
+  /** Without the stream: ask again for what is shown, every few seconds. */
+  private async pollNow(): Promise<void> {
+    const mine = this.poll;
+    let answers = true;
+    try {
+      await ask("/api/version"); // leads to the login where that is what is missing
+    } catch {
+      answers = false;
+    }
+    if (this.poll !== mine) return; // the stream has come back meanwhile
+    this.say(answers ? "polling" : "away");
+    if (answers) void this.queries.invalidateQueries({}, { cancelRefetch: false });
+    // a browser tries again by itself after a break, but not after a refusal
+    if (answers && this.source?.readyState === EventSource.CLOSED) this.open();
+    this.poll = setTimeout(() => void this.pollNow(), POLL_EVERY);
+  }
+
   private say(state: Connection): void {
+    if (this.state === state) return;
     this.state = state;
     for (const listener of this.listeners) listener();
   }
 
-  private onRun(run: Run & { deleted?: boolean }): void {
-    this.queries.setQueryData<WholeRun>(["run", run.id], (old) =>
+  private onRun(run: events.Told<Run>): void {
+    let before: Run | undefined;
+    for (const [key, answer] of this.queries.getQueriesData({ queryKey: ["runs"] })) {
+      const known = events.runIn(answer, run.id);
+      if (known === undefined) continue;
+      before = known;
+      if (!run.deleted) this.queries.setQueryData(key, events.withRun(answer, run));
+    }
+    if (events.changesLists(before, run)) this.askAgain("runs", LISTS_EVERY);
+    if (run.deleted) {
+      void this.queries.invalidateQueries({ queryKey: ["run", run.id] });
+      return;
+    }
+    this.queries.setQueryData<Run>(["run", run.id], (old) =>
       old === undefined ? old : { ...old, ...run },
     );
-    let shown = false;
-    this.queries.setQueriesData<Runs>({ queryKey: ["runs"] }, (old) => {
-      if (old === undefined) return old;
-      const at = old.runs.findIndex((one) => one.id === run.id);
-      if (at < 0) return old;
-      shown = true;
-      const runs = old.runs.slice();
-      runs[at] = { ...runs[at], ...run };
-      return { ...old, runs };
-    });
-    if (!shown || run.deleted) this.askForLists();
+    if (events.ends(before, run)) this.askAgain("statistics", STATISTICS_EVERY);
   }
 
-  private askForLists(): void {
-    this.listsDue ??= setTimeout(() => {
-      this.listsDue = null;
-      void this.queries.invalidateQueries({ queryKey: ["runs"] });
-    }, LISTS_EVERY);
+  private askAgain(kind: string, delay: number): void {
+    if (this.due.has(kind)) return;
+    const later = setTimeout(() => {
+      this.due.delete(kind);
+      void this.queries.invalidateQueries({ queryKey: [kind] });
+    }, delay);
+    this.due.set(kind, later);
   }
 
-  private onFlow(flow: Flow & { deleted?: boolean }): void {
-    this.queries.setQueryData<Flow[]>(["flows"], (old) => put(old, flow, (one) => one.id, byName));
+  private put<T, U>(kind: string, change: (old: T, told: U) => T, told: U): void {
+    this.queries.setQueryData<T>([kind], (old) => (old === undefined ? old : change(old, told)));
   }
-
-  private onClient(client: Client): void {
-    this.queries.setQueryData<Client[]>(["clients"], (old) =>
-      put(
-        old,
-        { ...client, deleted: client.sessionCount === 0 },
-        (one) => one.clientId,
-        (a, b) => (a.clientId < b.clientId ? -1 : 1),
-      ),
-    );
-  }
-
-  private onSchedule(schedule: Schedule & { deleted?: boolean }): void {
-    this.queries.setQueryData<Schedule[]>(["schedules"], (old) =>
-      put(
-        old,
-        schedule,
-        (one) => one.id,
-        (a, b) => (a.flowName < b.flowName ? -1 : 1),
-      ),
-    );
-  }
-
-  private onTasks(runId: string, tasks: Task[]): void {
-    this.queries.setQueryData<WholeRun>(["run", runId], (old) => {
-      if (old === undefined) return old;
-      const all = old.tasks.slice();
-      for (const task of tasks)
-        all[task.index] = task.cut ? { ...task, ...kept(all[task.index]) } : task;
-      return { ...old, tasks: all };
-    });
-  }
-}
-
-/** Of a task whose event was shortened: what is known already. */
-function kept(task: Task | undefined): Partial<Task> {
-  return task === undefined ? {} : { result: task.result, error: task.error };
-}
-
-const byName = (a: Flow, b: Flow) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
-
-function put<T>(
-  old: T[] | undefined,
-  one: T & { deleted?: boolean },
-  id: (one: T) => string,
-  order: (a: T, b: T) => number,
-): T[] | undefined {
-  if (old === undefined) return old;
-  const others = old.filter((other) => id(other) !== id(one));
-  return one.deleted ? others : [...others, one].sort(order);
 }
 
 export function useConnection(feed: Feed): Connection {

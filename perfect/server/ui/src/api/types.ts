@@ -31,6 +31,10 @@ export interface Schema {
   enum?: unknown[];
   const?: unknown;
   anyOf?: Schema[];
+  oneOf?: Schema[];
+  prefixItems?: Schema[];
+  readOnly?: boolean;
+  writeOnly?: boolean;
   format?: string;
   properties?: Record<string, Schema>;
   required?: string[];
@@ -89,15 +93,20 @@ export interface Run {
   cancelling: boolean;
   reason: string | null;
   error: Failure | null;
-  reportPath: string;
+  reportPath: string | null;
+  /** Of the stream: the run is gone. */
+  deleted?: boolean;
 }
 
+/** An earlier attempt of a task. */
 export interface Attempt {
   attempt: number;
-  state: State;
   startTime: string | null;
   endTime: string | null;
+  durationMs: number | null;
   error: Failure | null;
+  reason: string | null;
+  worker: string | null;
 }
 
 export interface TaskResult {
@@ -115,23 +124,33 @@ export interface Task {
   startTime: string | null;
   endTime: string | null;
   durationMs: number | null;
-  weight: number;
+  /** Its share of the run; the stream does not tell it. */
+  weight?: number;
   estimatedTime: number;
+  /** 0–100. */
   progress: number;
-  result: TaskResult | null;
-  error: Failure | null;
+  /** The task tells its progress itself. */
+  ownProgress: boolean;
   reason: string | null;
   crucialPass: boolean;
   mapIndex: number | null;
   upstream: number[] | null;
   performanceWarning: boolean;
-  attempts: Attempt[];
-  /** Of the stream: a long result or error was left out. */
-  cut?: boolean;
+  unusualAfterMs: number | null;
 }
 
-export interface WholeRun extends Run {
+/** One page of a run's tasks. */
+export interface Tasks {
   tasks: Task[];
+  next: number | null;
+  total: number;
+  states: Partial<Record<State, number>>;
+}
+
+export interface WholeTask extends Task {
+  result: TaskResult | null;
+  error: Failure | null;
+  attempts: Attempt[];
 }
 
 export interface Line {

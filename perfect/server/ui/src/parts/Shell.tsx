@@ -1,8 +1,13 @@
-import type { ReactNode } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { type ReactNode, useEffect, useRef } from "react";
 import { Link, useLocation } from "wouter";
-import { useConnection } from "../api/stream";
+import { BASE } from "../api/client";
+import { version } from "../api/queries";
+import { POLL_EVERY, useConnection } from "../api/stream";
 import { feed } from "../feed";
 import { ZONE } from "../lib/format";
+import { Boundary } from "./Boundary";
+import { useArrival } from "./navigation";
 
 const PAGES = [
   ["/", "Library"],
@@ -15,14 +20,21 @@ const PAGES = [
 const CONNECTION = {
   live: "● live",
   connecting: "○ connecting …",
+  polling: `◐ no stream – asking every ${POLL_EVERY / 1000} s`,
   away: "✗ disconnected – trying again",
 } as const;
 
 export function Shell({ children }: { children: ReactNode }) {
   const [path] = useLocation();
-  const connection = useConnection(feed);
+  const main = useRef<HTMLElement>(null);
+  useArrival(path, main);
+  // after the pages, of which one may follow a run
+  useEffect(() => feed.begin(), []);
   return (
     <div className="shell">
+      <a className="skip" href="#main" onClick={(event) => skip(event, main.current)}>
+        To the page
+      </a>
       <nav className="side" aria-label="pages">
         <Link href="/" className="brand">
           perfect
@@ -37,14 +49,39 @@ export function Shell({ children }: { children: ReactNode }) {
             {name}
           </Link>
         ))}
-        <div className="foot">
-          <div role="status" data-connection={connection}>
-            {CONNECTION[connection]}
-          </div>
-          <div>times in {ZONE}</div>
-        </div>
+        <Foot />
       </nav>
-      <main className="page">{children}</main>
+      <main className="page" ref={main} tabIndex={-1}>
+        <Boundary key={path}>{children}</Boundary>
+      </main>
     </div>
   );
+}
+
+function Foot() {
+  const connection = useConnection(feed);
+  const known = useQuery(version).data;
+  return (
+    <div className="foot">
+      <div role="status" className="connection" data-connection={connection}>
+        {CONNECTION[connection]}
+      </div>
+      <div className="zone">times in {ZONE}</div>
+      {known !== undefined && <div className="zone">version {known.version}</div>}
+      {known?.access === "read" && <div>read only</div>}
+      {known !== undefined && known.access !== "open" && (
+        <form method="post" action={`${BASE}/logout`}>
+          <button type="submit" className="plain">
+            Log out
+          </button>
+        </form>
+      )}
+    </div>
+  );
+}
+
+/** Not by the address, which has a <base>. */
+function skip(event: React.MouseEvent, main: HTMLElement | null) {
+  event.preventDefault();
+  main?.focus();
 }

@@ -1,0 +1,87 @@
+/** What an event makes of the answers that the pages hold. Nothing is changed in place. */
+
+import { type Client, type Flow, type Run, type Schedule, TERMINAL } from "../api/types";
+
+/** An event tells of something that is there, or that it is not any more. */
+export type Told<T> = T & { deleted?: boolean };
+
+interface Listed {
+  runs: Run[];
+}
+
+/**
+ * A page of runs, or several of them one after the other, with what is new of one.
+ *
+ * @returns the same object if the run is not in it.
+ */
+export function withRun<T>(old: T, run: Run): T {
+  if (isPages(old)) {
+    const pages = old.pages.map((page) => withRun(page, run));
+    return pages.every((page, at) => page === old.pages[at]) ? old : { ...old, pages };
+  }
+  if (!isListed(old)) return old;
+  const at = old.runs.findIndex((one) => one.id === run.id);
+  if (at < 0) return old;
+  return { ...old, runs: old.runs.with(at, { ...old.runs[at], ...run }) };
+}
+
+function isPages(value: unknown): value is { pages: Listed[] } {
+  return typeof value === "object" && value !== null && "pages" in value;
+}
+
+function isListed(value: unknown): value is Listed {
+  return (
+    typeof value === "object" && value !== null && "runs" in value && Array.isArray(value.runs)
+  );
+}
+
+/** Whether lists may have to be asked for again: whom they show depends on what changed. */
+export function changesLists(before: Run | undefined, run: Told<Run>): boolean {
+  return Boolean(run.deleted) || before === undefined || before.state !== run.state;
+}
+
+/** The run of that id in an answer, as it was told last. */
+export function runIn(old: unknown, id: string): Run | undefined {
+  if (isPages(old)) {
+    for (const page of old.pages) {
+      const found = runIn(page, id);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+  return isListed(old) ? old.runs.find((one) => one.id === id) : undefined;
+}
+
+export function withFlow(old: Flow[], flow: Told<Flow>): Flow[] {
+  return put(old, flow, (one) => one.id, [(one) => one.name, (one) => one.clientId]);
+}
+
+export function withClient(old: Client[], client: Client): Client[] {
+  const told = { ...client, deleted: client.sessionCount === 0 };
+  return put(old, told, (one) => one.clientId, [(one) => one.clientId]);
+}
+
+export function withSchedule(old: Schedule[], schedule: Told<Schedule>): Schedule[] {
+  return put(old, schedule, (one) => one.id, [(one) => one.flowName, (one) => one.clientId]);
+}
+
+function put<T>(
+  old: T[],
+  one: Told<T>,
+  id: (one: T) => string,
+  order: ((one: T) => string)[],
+): T[] {
+  const others = old.filter((other) => id(other) !== id(one));
+  if (one.deleted) return others;
+  return [...others, one].sort((a, b) => {
+    for (const by of order) {
+      if (by(a) !== by(b)) return by(a) < by(b) ? -1 : 1;
+    }
+    return 0;
+  });
+}
+
+/** Whether a run has come to its end by this event. */
+export function ends(before: Run | undefined, run: Told<Run>): boolean {
+  return TERMINAL.has(run.state) && (before === undefined || !TERMINAL.has(before.state));
+}

@@ -1,0 +1,134 @@
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { useLocation, useSearch } from "wouter";
+import { ask } from "../api/client";
+import { runs } from "../api/queries";
+import type { Flow, Run, Runs } from "../api/types";
+import { count } from "../lib/format";
+import { Bulk } from "../parts/Bulk";
+import { Configuration } from "./Configuration";
+import { FlowCard } from "./FlowCard";
+import { matching, tagsOf } from "./filter";
+
+const AT_FIRST = 24; // cards
+
+/** The flows, found by text and tag, both in the address. */
+export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) => void }) {
+  const [, go] = useLocation();
+  const chosen = new URLSearchParams(useSearch());
+  const [all, setAll] = useState(false);
+  const [running, setRunning] = useState(false);
+  const text = chosen.get("q") ?? "";
+  const tag = chosen.get("tag") ?? "";
+  const found = matching(flows, text, tag);
+  const tags = tagsOf(flows);
+  const newest = useQuery(runs("limit=100"));
+  const put = (name: string, value: string) => {
+    if (value === "") chosen.delete(name);
+    else chosen.set(name, value);
+    go(`/?${chosen}`, { replace: name === "q" });
+  };
+  return (
+    <>
+      <search className="row find">
+        <input
+          type="search"
+          data-search
+          aria-label="search flows"
+          placeholder="search flows  /"
+          value={text}
+          onChange={(event) => put("q", event.target.value)}
+        />
+        {(tags.length > 0 || tag !== "") && (
+          <select
+            aria-label="tag"
+            value={tag}
+            onChange={(event) => put("tag", event.target.value)}
+          >
+            <option value="">every tag</option>
+            {[...new Set([...tags, ...(tag === "" ? [] : [tag])])].map((one) => (
+              <option key={one}>{one}</option>
+            ))}
+          </select>
+        )}
+        <span className="quiet" role="status">
+          {found.length === flows.length
+            ? count(flows.length, "flow")
+            : `${found.length} of ${count(flows.length, "flow")}`}
+        </span>
+        <span className="spacer" />
+        <button type="button" disabled={found.length === 0} onClick={() => setRunning(true)}>
+          Run all …
+        </button>
+      </search>
+      {found.length === 0 && (
+        <p className="notice">
+          No flow matches.{" "}
+          <button type="button" onClick={() => go("/")}>
+            Show all
+          </button>
+        </p>
+      )}
+      <div className="cards">
+        {found.slice(0, all ? undefined : AT_FIRST).map((flow) => (
+          <WithLast key={flow.id} flow={flow} newest={newest.data} open={() => open(flow)} />
+        ))}
+      </div>
+      {!all && found.length > AT_FIRST && (
+        <button type="button" onClick={() => setAll(true)}>
+          Show all {found.length}
+        </button>
+      )}
+      {running && <RunAll flows={found} close={() => setRunning(false)} />}
+    </>
+  );
+}
+
+/** Most last runs are among the newest of all; the others are asked for once. */
+function WithLast({
+  flow,
+  newest,
+  open,
+}: {
+  flow: Flow;
+  newest: Runs | undefined;
+  open: () => void;
+}) {
+  const near = newest?.runs.find((run) => run.flowId === flow.id);
+  const far = useQuery({
+    queryKey: ["last run", flow.id],
+    queryFn: ({ signal }) =>
+      ask<Runs>(`/api/runs?limit=1&flow=${encodeURIComponent(flow.id)}`, { signal }),
+    enabled: newest !== undefined && near === undefined && newest.next !== null,
+  });
+  let last: Run | null | undefined = near ?? far.data?.runs[0];
+  if (last === undefined && (newest?.next === null || far.data !== undefined)) last = null;
+  return <FlowCard flow={flow} last={last} open={open} />;
+}
+
+function RunAll({ flows, close }: { flows: Flow[]; close: () => void }) {
+  const [configuration, setConfiguration] = useState("development");
+  const lonely = flows.filter((flow) => !flow.connected).length;
+  return (
+    <Bulk
+      title={`Run ${count(flows.length, "flow")}?`}
+      verb="Run all"
+      items={flows}
+      label={(flow) => flow.name}
+      act={(flow) =>
+        ask(`/api/engine/trigger/${encodeURIComponent(flow.id)}`, {
+          method: "POST",
+          body: { configuration },
+        })
+      }
+      close={close}
+    >
+      <Configuration value={configuration} change={setConfiguration} />
+      {lonely > 0 && (
+        <p className="warning">
+          ⚠ {lonely} of them: no connected client, so the runs will wait.
+        </p>
+      )}
+    </Bulk>
+  );
+}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import platform
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -103,7 +105,7 @@ class PerfectAPIClient:
             "Accept": "application/json",
             "X-Perfect-Client": client_id,
             "X-Perfect-Session": self.session_id,
-            "User-Agent": f"perfect-client/{__version__}",
+            "User-Agent": _agent(),
         }
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -278,6 +280,12 @@ def encode(body: Any) -> bytes:
 def quote(segment: str) -> str:
     """A text as one segment of a URL's path."""
     return urllib.parse.quote(str(segment), safe="")
+
+
+def _agent() -> str:
+    """This program and where it runs, for those who look who is connected."""
+    host = platform.node().encode("ascii", "ignore").decode()
+    return f"perfect-client/{__version__} ({host}; pid {os.getpid()})"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

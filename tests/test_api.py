@@ -6,6 +6,7 @@ import gzip
 import inspect
 import json
 import math
+import os
 import socket
 import threading
 import time
@@ -198,7 +199,8 @@ def test_headers_say_who_is_speaking(backend: DocumentedBackend) -> None:
     client.send_heartbeat()
     headers = backend.journal[-1].headers
     assert headers["x-perfect-client"] == "team"
-    assert headers["user-agent"] == f"perfect-client/{__version__}"
+    assert headers["user-agent"].startswith(f"perfect-client/{__version__} (")
+    assert headers["user-agent"].endswith(f"; pid {os.getpid()})")
     assert headers["x-perfect-session"] == "s-1"
     assert headers["authorization"] == "Bearer key"
     PerfectAPIClient(backend.url).send_heartbeat()

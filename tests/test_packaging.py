@@ -195,9 +195,9 @@ def test_an_editable_install_builds_once(tree: Path, wheel: Path, tmp_path: Path
     (page.parent / ".source").unlink()
     first = installed()
     assert installed() == first
-    where = "import perfect.server as s; print(s.__path__[0])"
+    where = "import perfect; print(perfect.__path__[0])"
     shown = subprocess.run([python, "-c", where], capture_output=True, text=True, cwd=tmp_path)
-    assert shown.stdout.strip() == str(tree / "perfect" / "server")
+    assert shown.stdout.strip() == str(tree / "perfect")
 
 
 def test_the_dashboard_is_built_when_its_sources_differ(

@@ -450,7 +450,6 @@ def test_reports_show_attempts_reasons_and_the_graph(peer: Peer, run_id: str) ->
     page = peer.get(f"/reports/{run_id}.html")
     html = page.text
     assert page.status == 200 and "default-src 'none'" in page.headers["content-security-policy"]
-    assert html.count("ValueError: no 1") == 2  # once for each task that had it
     assert "<script" not in html and "<img" not in html and EVIL not in html
     assert "<summary>attempt 1 failed after 1.2 s: ValueError: no 1</summary>" in html
     assert '<pre class="panel">Traceback of no 1</pre>' in html

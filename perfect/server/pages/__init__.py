@@ -1,4 +1,4 @@
-"""The server-rendered pages: everything a client sent is escaped."""
+"""The pages that need no script, and reports: everything a client sent is escaped."""
 
 from __future__ import annotations
 
@@ -45,15 +45,6 @@ def moment(iso: str | None) -> str:
     return "–" if iso is None else f"{iso[:10]} {iso[11:19]}"
 
 
-def timing(schedule: Any) -> str:
-    """A schedule, as it was registered, in a few words."""
-    if not isinstance(schedule, dict):
-        return str(schedule)
-    when = schedule.get("cron") or f"every {schedule.get('every_seconds')} s"
-    zone = schedule.get("timezone", "UTC")
-    return when if zone == "UTC" else f"{when} {zone}"
-
-
 def columns(table: Any) -> list[str]:
     """The columns of a result's table, in order of appearance."""
     found: dict[str, None] = {}
@@ -95,7 +86,6 @@ environment.globals["icons"] = ICONS
 environment.filters |= {
     "lasting": lasting,
     "moment": moment,
-    "timing": timing,
     "columns": columns,
     "rows": rows,
     "cell": cell,

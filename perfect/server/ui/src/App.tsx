@@ -2,23 +2,30 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { Link, Route, Router, Switch } from "wouter";
 import { BASE } from "./api/client";
 import { queryClient } from "./api/queries";
+import { ClientsPage } from "./clients/ClientsPage";
 import { History } from "./pages/History";
 import { Library } from "./pages/Library";
-import { Clients, Schedules } from "./pages/Plain";
 import { RunPage } from "./pages/RunPage";
+import { Keys } from "./parts/Keys";
 import { Shell } from "./parts/Shell";
+import { SchedulesPage } from "./schedules/SchedulesPage";
+import { FlowPage } from "./statistics/FlowPage";
+import { StatisticsPage } from "./statistics/StatisticsPage";
 
 export function App() {
   return (
     <QueryClientProvider client={queryClient}>
       <Router base={BASE}>
+        <Keys />
         <Shell>
           <Switch>
             <Route path="/" component={Library} />
             <Route path="/history" component={History} />
             <Route path="/runs/:id">{({ id }) => <RunPage key={id} id={id} />}</Route>
-            <Route path="/schedules" component={Schedules} />
-            <Route path="/clients" component={Clients} />
+            <Route path="/schedules" component={SchedulesPage} />
+            <Route path="/statistics" component={StatisticsPage} />
+            <Route path="/flows/*" component={FlowPage} />
+            <Route path="/clients" component={ClientsPage} />
             <Route>
               <p className="notice">
                 There is no such page. <Link href="/">To the library</Link>

@@ -2,7 +2,20 @@
 
 import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
 import { ask } from "./client";
-import type { Client, Flow, Lines, Run, Runs, Schedule, Tasks, WholeTask } from "./types";
+import type {
+  Client,
+  Ended,
+  Flow,
+  FlowStatistics,
+  Lines,
+  Run,
+  Runs,
+  Schedule,
+  Tasks,
+  Version,
+  WholeStatistics,
+  WholeTask,
+} from "./types";
 
 export const queryClient = new QueryClient({
   defaultOptions: {
@@ -14,6 +27,11 @@ export const queryClient = new QueryClient({
       refetchOnWindowFocus: false,
     },
   },
+});
+
+export const version = queryOptions({
+  queryKey: ["version"],
+  queryFn: ({ signal }) => ask<Version>("/api/version", { signal }),
 });
 
 export const flows = queryOptions({
@@ -75,3 +93,26 @@ export const schedules = queryOptions({
   queryFn: async ({ signal }) =>
     (await ask<{ schedules: Schedule[] }>("/api/schedules?limit=1000", { signal })).schedules,
 });
+
+export const flowStatistics = queryOptions({
+  queryKey: ["statistics"],
+  queryFn: async ({ signal }) =>
+    (await ask<{ flows: FlowStatistics[] }>("/api/statistics/flows", { signal })).flows,
+});
+
+export const statisticsOf = (flow: string) =>
+  queryOptions({
+    queryKey: ["statistics", flow],
+    queryFn: ({ signal }) =>
+      ask<WholeStatistics>(`/api/statistics/flows/${encodeURIComponent(flow)}`, { signal }),
+  });
+
+export const taskHistory = (flow: string, task: string) =>
+  queryOptions({
+    queryKey: ["statistics", flow, task],
+    queryFn: ({ signal }) =>
+      ask<{ history: Ended[] }>(
+        `/api/statistics/task-history/${encodeURIComponent(flow)}/${encodeURIComponent(task)}?limit=200`,
+        { signal },
+      ),
+  });

@@ -7,7 +7,7 @@ import type { Task, Tasks } from "./types";
 // ms: what belongs into a filtered list is asked for again at most so often
 const FILTERED_EVERY = 3000;
 
-let due: ReturnType<typeof setTimeout> | null = null;
+const due = new Set<string>();
 
 export function tellOfTasks(queries: QueryClient, runId: string, told: Task[]): void {
   for (const [queryKey] of queries.getQueriesData({ queryKey: ["tasks", runId] })) {
@@ -19,8 +19,10 @@ export function tellOfTasks(queries: QueryClient, runId: string, told: Task[]): 
   }
   for (const { index } of told)
     void queries.invalidateQueries({ queryKey: ["task", runId, index], exact: true });
-  due ??= setTimeout(() => {
-    due = null;
+  if (due.has(runId)) return;
+  due.add(runId);
+  setTimeout(() => {
+    due.delete(runId);
     void queries.invalidateQueries({
       queryKey: ["tasks", runId],
       predicate: (query) => !isWhole(query.queryKey),

@@ -194,18 +194,50 @@ export interface Client {
   sessionCount: number;
 }
 
-export interface Stats {
+export interface Version {
+  version: string;
+  /** What the viewer may do; open: this backend asks for no token. */
+  access: "full" | "read" | "open";
+}
+
+/** Average and deviation are of all samples since statistics were cleared, the rest of the newest runs. */
+export interface Statistics {
+  runs: number;
   avgDurationMs: number;
   stdDevDurationMs: number;
   sampleCount: number;
-  lastUpdated: string;
+  lastUpdated: string | null;
+  completed: number;
+  failed: number;
+  /** 0–1. */
+  successRate: number | null;
+  p95DurationMs: number | null;
 }
 
-export interface TaskStatistics extends Stats {
+export interface FlowStatistics extends Statistics {
   flowId: string;
   flowName: string;
   clientId: string;
+  lastRun: string | null;
+}
+
+export interface TaskStatistics extends Statistics {
   taskName: string;
+}
+
+/** A run, or a task of one, that is over. */
+export interface Ended {
+  runId: string;
+  state: State;
+  startTime: string | null;
+  endTime: string | null;
+  durationMs: number | null;
+}
+
+export interface WholeStatistics extends Statistics {
+  lastRun: string | null;
+  history: Ended[];
+  tasks: TaskStatistics[];
 }
 
 export interface Slot {
@@ -222,6 +254,10 @@ export interface Schedule {
   clientId: string;
   expression: string;
   timezone: string;
+  catchup: "skip" | "latest" | "all";
+  overlap: "allow" | "skip";
+  configuration: string;
+  parameters: Record<string, unknown> | null;
   paused: boolean;
   next: string[];
   slots: Slot[];

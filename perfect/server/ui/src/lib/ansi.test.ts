@@ -9,25 +9,65 @@ describe("colours", () => {
   it.each([
     ["plain", [["plain", { look: "" }]]],
     ["", []],
-    [`${E}[31mred${E}[0m not`, [["red", { look: "fg-1" }], [" not", { look: "" }]]],
+    [
+      `${E}[31mred${E}[0m not`,
+      [
+        ["red", { look: "fg-1" }],
+        [" not", { look: "" }],
+      ],
+    ],
     [`${E}[91;104mx`, [["x", { look: "fg-9 bg-12" }]]],
-    [`${E}[1;3;4;9;2mx${E}[22;23;24;29my`, [["x", { look: "bold dim italic underline struck" }], ["y", { look: "" }]]],
+    [
+      `${E}[1;3;4;9;2mx${E}[22;23;24;29my`,
+      [
+        ["x", { look: "bold dim italic underline struck" }],
+        ["y", { look: "" }],
+      ],
+    ],
     [`${E}[mx${E}[1m${E}[my`, [["xy", { look: "" }]]],
     [`${E}[38;5;9mx`, [["x", { look: "fg-9" }]]],
     [`${E}[38;5;196mx`, [["x", { look: "", color: "rgb(255 0 0)" }]]],
     [`${E}[48;5;244mx`, [["x", { look: "", background: "rgb(128 128 128)" }]]],
     [`${E}[38;2;1;2;3;1mx`, [["x", { look: "bold", color: "rgb(1 2 3)" }]]],
     [`${E}[38:2::1:2:3mx`, [["x", { look: "", color: "rgb(1 2 3)" }]]],
-    [`${E}[38:5:21;4:3mx${E}[4:0my`, [["x", { look: "underline", color: "rgb(0 0 255)" }], ["y", { look: "", color: "rgb(0 0 255)" }]]],
-    [`${E}[7mx${E}[27my`, [["x", { look: "fg-ground bg-text" }], ["y", { look: "" }]]],
+    [
+      `${E}[38:5:21;4:3mx${E}[4:0my`,
+      [
+        ["x", { look: "underline", color: "rgb(0 0 255)" }],
+        ["y", { look: "", color: "rgb(0 0 255)" }],
+      ],
+    ],
+    [
+      `${E}[7mx${E}[27my`,
+      [
+        ["x", { look: "fg-ground bg-text" }],
+        ["y", { look: "" }],
+      ],
+    ],
     [`${E}[31;7mx`, [["x", { look: "bg-1" }]]],
     [`${E}[31;42;7mx`, [["x", { look: "fg-2 bg-1" }]]],
-    [`${E}[31;42mx${E}[39;49my`, [["x", { look: "fg-1 bg-2" }], ["y", { look: "" }]]],
+    [
+      `${E}[31;42mx${E}[39;49my`,
+      [
+        ["x", { look: "fg-1 bg-2" }],
+        ["y", { look: "" }],
+      ],
+    ],
   ])("%j", (text, expected) => expect(looks(text)).toEqual(expected));
 
-  it.each(["38;2;1;2", "38;2;256;0;0", "38;5;300", "38;9", "48", "999", "38;2;;;x", "?25", ">4;1", "38;2;1e1;0;0.5"])(
-    "%s is no colour",
-    (codes) => expect(parse(`${E}[${codes}mx`).at(-1)).not.toHaveProperty("color"),
+  it.each([
+    "38;2;1;2",
+    "38;2;256;0;0",
+    "38;5;300",
+    "38;9",
+    "48",
+    "999",
+    "38;2;;;x",
+    "?25",
+    ">4;1",
+    "38;2;1e1;0;0.5",
+  ])("%s is no colour", (codes) =>
+    expect(parse(`${E}[${codes}mx`).at(-1)).not.toHaveProperty("color"),
   );
 });
 
@@ -48,7 +88,11 @@ describe("everything else is dropped", () => {
     ["kept\r", "kept"],
     ["<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"],
   ])("%j", (text, shown) => {
-    expect(parse(text).map((piece) => piece.text).join("")).toBe(shown);
+    expect(
+      parse(text)
+        .map((piece) => piece.text)
+        .join(""),
+    ).toBe(shown);
     expect(plain(text)).toBe(shown);
   });
 });

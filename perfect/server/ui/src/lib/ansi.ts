@@ -41,7 +41,8 @@ const PARTS = new RegExp(
   ].join("|"),
   "g",
 );
-const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/; // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/;
 
 export function parse(text: string): Piece[] {
   if (!CONTROL.test(text)) return text === "" ? [] : [{ text, look: "" }];
@@ -53,7 +54,8 @@ export function parse(text: string): Piece[] {
     if (part === "") return;
     const last = pieces.at(-1);
     const next = piece(part, look);
-    if (last !== undefined && (pieces.length >= MOST_PIECES || alike(last, next))) last.text += part;
+    if (last !== undefined && (pieces.length >= MOST_PIECES || alike(last, next)))
+      last.text += part;
     else pieces.push(next);
   };
   for (const found of line.matchAll(PARTS)) {

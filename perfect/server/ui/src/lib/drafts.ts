@@ -43,7 +43,8 @@ export function freshObject(field: FieldOf<"object">): ObjectDraft {
 
 /** @throws NotInForm */
 export function draftOf(field: Field, value: unknown): Draft {
-  if (value === undefined || (value === null && field.kind !== "json")) return undefined;
+  if (value === undefined || (value === null && (field.nullable || field.kind !== "json")))
+    return undefined;
   switch (field.kind) {
     case "json":
       return JSON.stringify(value, null, 2);

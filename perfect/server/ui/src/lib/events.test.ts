@@ -1,14 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Client, Flow, Run, Schedule } from "../api/types";
-import {
-  changesLists,
-  ends,
-  runIn,
-  withClient,
-  withFlow,
-  withRun,
-  withSchedule,
-} from "./events";
+import { changesLists, ends, runIn, withClient, withFlow, withRun, withSchedule } from "./events";
 
 const run = (id: string, more: Partial<Run> = {}) => ({ id, state: "RUNNING", ...more }) as Run;
 

@@ -20,7 +20,8 @@ export function marked(pieces: Piece[], word: string): Piece[] {
     const end = before + piece.text.length;
     let at = before;
     while (at < end) {
-      while (from >= 0 && from + sought.length <= at) from = whole.indexOf(sought, from + sought.length);
+      while (from >= 0 && from + sought.length <= at)
+        from = whole.indexOf(sought, from + sought.length);
       const inside = from >= 0 && from <= at;
       const until = Math.min(end, from < 0 ? end : inside ? from + sought.length : from);
       const part = { ...piece, text: piece.text.slice(at - before, until - before) };

@@ -33,14 +33,15 @@ export function placeOf(task: Task, span: Span, now: number): { at: number; size
 }
 
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
-const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200];
+const SECONDS = [
+  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200,
+];
 const DAY = 86_400_000;
 
 /** Round times since the beginning, in ms: at most `most` of them. */
 export function ticks(length: number, most: number): number[] {
   const steps = [...STEPS, ...SECONDS.map((s) => s * 1000)];
-  const step =
-    steps.find((ms) => length / ms <= most) ?? Math.ceil(length / most / DAY) * DAY;
+  const step = steps.find((ms) => length / ms <= most) ?? Math.ceil(length / most / DAY) * DAY;
   return Array.from({ length: Math.floor(length / step) + 1 }, (_, n) => n * step);
 }
 

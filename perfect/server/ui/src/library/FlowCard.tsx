@@ -3,6 +3,8 @@ import { Link, useLocation } from "wouter";
 import { ask } from "../api/client";
 import type { Flow, Run } from "../api/types";
 import { count, distance, duration, fullTime } from "../lib/format";
+import { useNow } from "../lib/useNow";
+import { useMayAct } from "../parts/access";
 import { StateMark } from "../parts/State";
 import { scheduleOf } from "./filter";
 
@@ -25,16 +27,15 @@ export function FlowCard({
       }),
     onSuccess: ({ runId }) => go(`/runs/${runId}`),
   });
+  const may = useMayAct();
+  const now = useNow(5000);
   const asks = (flow.parameters?.required ?? []).length > 0;
   const when = scheduleOf(flow.schedule);
   return (
     <article className="panel card flow" aria-label={flow.name}>
       <div className="row top">
         <h2>{flow.name}</h2>
-        <span
-          className={flow.connected ? "connected" : "quiet"}
-          title={`client ${flow.clientId}`}
-        >
+        <span className={flow.connected ? "connected" : "quiet"} title={`client ${flow.clientId}`}>
           <span aria-hidden="true">{flow.connected ? "●" : "○"}</span>{" "}
           {flow.connected ? "connected" : "no client"}
         </span>
@@ -43,7 +44,11 @@ export function FlowCard({
       {Object.keys(flow.tags).length > 0 && (
         <div className="row">
           {Object.entries(flow.tags).map(([name, value]) => (
-            <Link key={name} href={`/?tag=${encodeURIComponent(`${name}:${value}`)}`} className="tag">
+            <Link
+              key={name}
+              href={`/?tag=${encodeURIComponent(`${name}:${value}`)}`}
+              className="tag"
+            >
               {name}: {value}
             </Link>
           ))}
@@ -61,18 +66,20 @@ export function FlowCard({
               {flow.nextFire === null ? (
                 "paused"
               ) : (
-                <span title={fullTime(flow.nextFire)}>next {distance(flow.nextFire)}</span>
+                <span title={fullTime(flow.nextFire)}>next {distance(flow.nextFire, now)}</span>
               )}
             </dd>
           </>
         )}
         <dt>last run</dt>
-        <dd>{last === undefined ? "…" : last === null ? "never" : <Last run={last} />}</dd>
+        <dd>
+          {last === undefined ? "…" : last === null ? "never" : <Last run={last} now={now} />}
+        </dd>
       </dl>
       <div className="row actions">
         <button
           type="button"
-          disabled={run.isPending}
+          disabled={run.isPending || !may}
           aria-label={`Run ${flow.name}`}
           onClick={() => (asks ? open() : run.mutate())}
         >
@@ -83,6 +90,7 @@ export function FlowCard({
             type="button"
             className="plain"
             aria-label={`Run ${flow.name} with …`}
+            disabled={!may}
             onClick={open}
           >
             with …
@@ -119,12 +127,12 @@ function Tasks({ flow }: { flow: Flow }) {
   );
 }
 
-function Last({ run }: { run: Run }) {
+function Last({ run, now }: { run: Run; now: number }) {
   const at = run.startTime ?? run.createdAt;
   return (
     <Link href={`/runs/${run.id}`} className="last">
       <StateMark state={run.state} cancelling={run.cancelling} />{" "}
-      <span title={fullTime(at)}>{distance(at)}</span>
+      <span title={fullTime(at)}>{distance(at, now)}</span>
       {run.durationMs !== null && <> · {duration(run.durationMs)}</>}
     </Link>
   );

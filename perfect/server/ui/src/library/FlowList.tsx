@@ -1,11 +1,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { useLocation, useSearch } from "wouter";
+import { useLocation } from "wouter";
 import { ask } from "../api/client";
 import { runs } from "../api/queries";
 import type { Flow, Run, Runs } from "../api/types";
 import { count } from "../lib/format";
+import { useMayAct } from "../parts/access";
 import { Bulk } from "../parts/Bulk";
+import { useQueryString } from "../parts/search";
 import { Configuration } from "./Configuration";
 import { FlowCard } from "./FlowCard";
 import { matching, tagsOf } from "./filter";
@@ -15,7 +17,8 @@ const AT_FIRST = 24; // cards
 /** The flows, found by text and tag, both in the address. */
 export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) => void }) {
   const [, go] = useLocation();
-  const chosen = new URLSearchParams(useSearch());
+  const chosen = new URLSearchParams(useQueryString());
+  const may = useMayAct();
   const [all, setAll] = useState(false);
   const [running, setRunning] = useState(false);
   const text = chosen.get("q") ?? "";
@@ -40,11 +43,7 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
           onChange={(event) => put("q", event.target.value)}
         />
         {(tags.length > 0 || tag !== "") && (
-          <select
-            aria-label="tag"
-            value={tag}
-            onChange={(event) => put("tag", event.target.value)}
-          >
+          <select aria-label="tag" value={tag} onChange={(event) => put("tag", event.target.value)}>
             <option value="">every tag</option>
             {[...new Set([...tags, ...(tag === "" ? [] : [tag])])].map((one) => (
               <option key={one}>{one}</option>
@@ -57,7 +56,11 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
             : `${found.length} of ${count(flows.length, "flow")}`}
         </span>
         <span className="spacer" />
-        <button type="button" disabled={found.length === 0} onClick={() => setRunning(true)}>
+        <button
+          type="button"
+          disabled={found.length === 0 || !may}
+          onClick={() => setRunning(true)}
+        >
           Run all …
         </button>
       </search>
@@ -125,9 +128,7 @@ function RunAll({ flows, close }: { flows: Flow[]; close: () => void }) {
     >
       <Configuration value={configuration} change={setConfiguration} />
       {lonely > 0 && (
-        <p className="warning">
-          ⚠ {lonely} of them: no connected client, so the runs will wait.
-        </p>
+        <p className="warning">⚠ {lonely} of them: no connected client, so the runs will wait.</p>
       )}
     </Bulk>
   );

@@ -1,9 +1,9 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
-import { type FormEvent, useId, useState } from "react";
+import { type FormEvent, useEffect, useId, useRef, useState } from "react";
 import { useLocation } from "wouter";
 import { ask, Refused } from "../api/client";
 import { run as runQuery } from "../api/queries";
-import type { Flow, WholeRun } from "../api/types";
+import type { Flow, Run } from "../api/types";
 import { type Problem, unmasked } from "../lib/drafts";
 import { Answer } from "../parts/Answer";
 import { Dialog } from "../parts/Dialog";
@@ -33,11 +33,11 @@ function Again({ flow, from, close }: { flow: Flow; from: string; close: () => v
   return <Answer of={found}>{(run) => <RunForm flow={flow} run={run} close={close} />}</Answer>;
 }
 
-function RunForm({ flow, run, close }: { flow: Flow; run?: WholeRun; close: () => void }) {
+function RunForm({ flow, run, close }: { flow: Flow; run?: Run; close: () => void }) {
   const [, go] = useLocation();
   const before = unmasked(run?.parameters ?? null);
   const [configuration, setConfiguration] = useState(run?.configuration ?? "development");
-  const values = useParameters(flow.parameters, before.value as WholeRun["parameters"]);
+  const values = useParameters(flow.parameters, before.value as Run["parameters"]);
   const [problems, setProblems] = useState<readonly Problem[]>([]);
   const jsonId = useId();
   const start = useMutation({
@@ -49,6 +49,12 @@ function RunForm({ flow, run, close }: { flow: Flow; run?: WholeRun; close: () =
     onSuccess: ({ runId }) => go(`/runs/${runId}`),
     onError: (error) => setProblems(error instanceof Refused ? problemsOf(error.detail) : []),
   });
+  // What is wrong may be out of sight.
+  const box = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    if (problems.length > 0)
+      box.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
+  }, [problems]);
   const submit = (event: FormEvent) => {
     event.preventDefault();
     const given = values.read();
@@ -57,7 +63,7 @@ function RunForm({ flow, run, close }: { flow: Flow; run?: WholeRun; close: () =
   };
   const { form, draft, json } = values;
   return (
-    <form onSubmit={submit} className="stack run-form" noValidate>
+    <form ref={box} onSubmit={submit} className="stack run-form" noValidate>
       {run !== undefined && <p className="quiet">With the values of run {run.id.slice(0, 8)}.</p>}
       {before.masked > 0 && (
         <p className="warning">⚠ A secret of that run is not kept: give it again.</p>

@@ -1,6 +1,12 @@
 import { useMemo, useState } from "react";
 import type { Schema } from "../api/types";
-import { freshObject, type ObjectDraft, objectDraftOf, objectOf, type Problem } from "../lib/drafts";
+import {
+  freshObject,
+  type ObjectDraft,
+  objectDraftOf,
+  objectOf,
+  type Problem,
+} from "../lib/drafts";
 import { formOf } from "../lib/schema";
 
 type Values = Record<string, unknown>;

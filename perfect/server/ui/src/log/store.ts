@@ -135,8 +135,9 @@ export class LogStore {
     const fresh = lines.filter((line) => line.seq > this.seen);
     const [first, last] = [fresh[0], fresh.at(-1)];
     if (!this.known || first === undefined || last === undefined) return;
-    if (first.seq > this.seen + 1) {
-      // some were left out
+    const unsure = this.filter.text !== "" && fresh.some((line) => CUT.test(line.text));
+    if (first.seq > this.seen + 1 || unsure) {
+      // some were left out, or what is sought may be where one was cut
       void this.recount(last.seq);
       return;
     }

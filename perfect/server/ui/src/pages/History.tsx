@@ -1,58 +1,58 @@
-import { useQuery } from "@tanstack/react-query";
-import { Link, useLocation, useSearch } from "wouter";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { Link, useLocation } from "wouter";
 import { runs } from "../api/queries";
+import { Actions } from "../history/Actions";
+import { Filters } from "../history/Filters";
+import { Pages } from "../history/Pages";
+import { asked, isFiltered } from "../history/search";
+import { useChoice } from "../history/useChoice";
 import { Answer } from "../parts/Answer";
 import { RunTable } from "../parts/RunTable";
+import { useQueryString } from "../parts/search";
+import { useTitle } from "../parts/title";
+import "../history/history.css";
 
-const FILTERS = ["state", "flow", "q", "tag", "client", "from", "to"] as const;
-
+/** All runs, newest first: found by filters, a page at a time, and several at once acted upon. */
 export function History() {
-  const search = useSearch();
-  const found = useQuery(runs(search || "limit=50"));
+  useTitle("History");
+  const search = useQueryString();
   const [, go] = useLocation();
-  const chosen = new URLSearchParams(search);
+  const found = useQuery({ ...runs(asked(search)), placeholderData: keepPreviousData });
+  const chosen = useChoice(search, found.data?.runs ?? []);
+  const paged = new URLSearchParams(search).has("cursor");
   return (
-    <div className="stack">
-      <div className="head">
-        <h1>History</h1>
-      </div>
-      <form
-        className="row"
-        onSubmit={(event) => {
-          event.preventDefault();
-          const given = new URLSearchParams();
-          for (const [name, value] of new FormData(event.currentTarget)) {
-            if (typeof value === "string" && value !== "") given.append(name, value);
-          }
-          go(`/history?${given}`);
-        }}
-      >
-        {FILTERS.map((name) => (
-          <label key={name}>
-            <span className="visually-hidden">{name}</span>
-            <input name={name} placeholder={name} defaultValue={chosen.get(name) ?? ""} />
-          </label>
-        ))}
-        <button type="submit">Filter</button>
-      </form>
+    <div className="stack history">
+      <h1>History</h1>
+      <Filters search={search} go={(next) => go(next === "" ? "/history" : `/history?${next}`)} />
       <Answer of={found}>
-        {({ runs, next }) =>
-          runs.length === 0 ? (
-            <p className="notice">No such runs.</p>
-          ) : (
-            <>
-              <RunTable runs={runs} />
-              {next !== null && <Link href={`/history?${older(chosen, next)}`}>older</Link>}
-            </>
-          )
-        }
+        {({ runs, next }) => {
+          if (runs.length === 0) return <None filtered={isFiltered(search)} paged={paged} />;
+          return (
+            <div className="stack" aria-busy={found.isPlaceholderData}>
+              <Actions chosen={chosen} more={next !== null || paged} />
+              <RunTable runs={runs} choice={chosen} />
+              <Pages search={search} next={next} />
+            </div>
+          );
+        }}
       </Answer>
     </div>
   );
 }
 
-function older(chosen: URLSearchParams, cursor: string): string {
-  const given = new URLSearchParams(chosen);
-  given.set("cursor", cursor);
-  return given.toString();
+function None({ filtered, paged }: { filtered: boolean; paged: boolean }) {
+  return (
+    <p className="notice">
+      {paged
+        ? "There are no older runs. "
+        : filtered
+          ? "No run matches these filters. "
+          : "Nothing has run yet. "}
+      {paged || filtered ? (
+        <Link href="/history">Show the newest</Link>
+      ) : (
+        <Link href="/">Run a flow from the library</Link>
+      )}
+    </p>
+  );
 }

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { Link, useLocation, useSearch } from "wouter";
+import { Link, useLocation } from "wouter";
 import { flows, runs } from "../api/queries";
 import { type Flow, TERMINAL } from "../api/types";
 import { FirstVisit } from "../library/FirstVisit";
@@ -7,6 +7,8 @@ import { FlowList } from "../library/FlowList";
 import { RunDialog } from "../library/RunDialog";
 import { Answer } from "../parts/Answer";
 import { RunTable } from "../parts/RunTable";
+import { useQueryString } from "../parts/search";
+import { useTitle } from "../parts/title";
 import "../library/library.css";
 
 const MOST_LIVE = 50;
@@ -14,9 +16,10 @@ const LIVE = "state=RUNNING,RETRYING,PENDING";
 
 /** The flows and what is running. `?run=<flow>` asks with what to run it, `&from=<run>` with the values of a run. */
 export function Library() {
+  useTitle("Library");
   const all = useQuery(flows);
   const [, go] = useLocation();
-  const chosen = new URLSearchParams(useSearch());
+  const chosen = new URLSearchParams(useQueryString());
   const wanted = chosen.get("run");
   const open = (flow: Flow | null) => {
     chosen.delete("from");

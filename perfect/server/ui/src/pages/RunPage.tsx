@@ -1,14 +1,19 @@
-import { useMutation, useQuery } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
-import { useLocation } from "wouter";
-import { ask, BASE } from "../api/client";
-import { lines, run as runQuery } from "../api/queries";
-import { type Task, TERMINAL, type WholeRun } from "../api/types";
+import { Link } from "wouter";
+import { Refused } from "../api/client";
+import { run as runQuery } from "../api/queries";
+import { type Run, TERMINAL } from "../api/types";
 import { feed } from "../feed";
-import { duration, fullTime } from "../lib/format";
+import { Log } from "../log/Log";
 import { Answer } from "../parts/Answer";
-import { Progress } from "../parts/Progress";
-import { StateMark } from "../parts/State";
+import { Facts } from "../run/Facts";
+import { Failure } from "../run/Failure";
+import { Header } from "../run/Header";
+import { TaskSection } from "../run/TaskSection";
+import { useChosenTask } from "../run/useChosenTask";
+import { useTasks } from "../run/useTasks";
+import "../run/run.css";
 
 export function RunPage({ id }: { id: string }) {
   useEffect(() => {
@@ -16,109 +21,32 @@ export function RunPage({ id }: { id: string }) {
     return () => feed.follow(null);
   }, [id]);
   const found = useQuery(runQuery(id));
-  return <Answer of={found}>{(run) => <Whole run={run} />}</Answer>;
+  if (found.error instanceof Refused && found.error.status === 404) {
+    return (
+      <p className="notice">
+        There is no such run, or it was deleted. <Link href="/history">To the history</Link>
+      </p>
+    );
+  }
+  return <Answer of={found}>{(run) => <Whole run={run} said={found.dataUpdatedAt} />}</Answer>;
 }
 
-function Whole({ run }: { run: WholeRun }) {
-  const [, go] = useLocation();
-  const act = useMutation({
-    mutationFn: (what: "cancel" | "retry") =>
-      ask<{ runId?: string }>(`/api/runs/${run.id}/${what}`, { method: "POST", body: {} }),
-    onSuccess: ({ runId }) => runId !== undefined && go(`/runs/${runId}`),
-  });
-  const over = TERMINAL.has(run.state);
+/** @param said when the backend said so. */
+function Whole({ run, said }: { run: Run; said: number }) {
+  const tasks = useTasks(run);
+  const [chosen, choose] = useChosenTask();
   return (
     <div className="stack">
-      <div className="head">
-        <h1>{run.flowName}</h1>
-        <StateMark state={run.state} cancelling={run.cancelling} />
-        <span className="spacer" />
-        <a href={`${BASE}${run.reportPath}`}>report</a>
-        {over ? (
-          <button type="button" onClick={() => act.mutate("retry")} disabled={act.isPending}>
-            Run again
-          </button>
-        ) : (
-          <button
-            type="button"
-            className="danger"
-            onClick={() => act.mutate("cancel")}
-            disabled={act.isPending || run.cancelling}
-          >
-            Cancel
-          </button>
-        )}
-      </div>
-      {act.error !== null && <p role="alert">{act.error.message}</p>}
-      <Progress value={run.progress} state={run.state} label="progress of the run" />
-      {run.error !== null && (
-        <details open className="panel error">
-          <summary>
-            {run.error.type}: {run.error.message}
-          </summary>
-          <pre>{run.error.traceback}</pre>
-        </details>
+      <Header run={run} said={said} tasks={tasks.all} />
+      {run.state !== "COMPLETED" && TERMINAL.has(run.state) && (
+        <Failure run={run} tasks={tasks} choose={choose} />
       )}
-      {run.reason !== null && <p className="quiet">{run.reason}</p>}
-      <p className="quiet">
-        {run.startTime !== null && fullTime(run.startTime)} · {duration(run.durationMs)} ·{" "}
-        {run.configuration} · client {run.clientId}
-      </p>
-      <Tasks tasks={run.tasks} />
-      <Log id={run.id} />
+      <TaskSection run={run} tasks={tasks} chosen={chosen} choose={choose} />
+      <section aria-labelledby="log-title" className="stack">
+        <h2 id="log-title">Log</h2>
+        {chosen === null ? <Log id={run.id} /> : <Log id={run.id} task={chosen} />}
+      </section>
+      <Facts run={run} />
     </div>
-  );
-}
-
-function Tasks({ tasks }: { tasks: Task[] }) {
-  if (tasks.length === 0) return <p className="notice">No tasks yet.</p>;
-  return (
-    <div className="panel scroll">
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">Task</th>
-            <th scope="col">State</th>
-            <th scope="col">Progress</th>
-            <th scope="col" className="number">
-              Took
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {tasks.map((task) => (
-            <tr key={task.index}>
-              <td>{task.taskName}</td>
-              <td>
-                <StateMark state={task.state} />
-              </td>
-              <td>
-                <Progress
-                  value={task.progress}
-                  state={task.state}
-                  label={`progress of ${task.taskName}`}
-                />
-              </td>
-              <td className="number">{duration(task.durationMs)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
-}
-
-function Log({ id }: { id: string }) {
-  const found = useQuery(lines(id, "limit=500"));
-  return (
-    <Answer of={found}>
-      {({ logs }) =>
-        logs.length === 0 ? (
-          <p className="notice">No lines yet.</p>
-        ) : (
-          <pre className="panel">{logs.map((line) => `${line.text}\n`)}</pre>
-        )
-      }
-    </Answer>
   );
 }

@@ -32,9 +32,9 @@ export function Shell({ children }: { children: ReactNode }) {
   useEffect(() => feed.begin(), []);
   return (
     <div className="shell">
-      <a className="skip" href="#main" onClick={(event) => skip(event, main.current)}>
+      <button type="button" className="skip" onClick={() => main.current?.focus()}>
         To the page
-      </a>
+      </button>
       <nav className="side" aria-label="pages">
         <Link href="/" className="brand">
           perfect
@@ -78,10 +78,4 @@ function Foot() {
       )}
     </div>
   );
-}
-
-/** Not by the address, which has a <base>. */
-function skip(event: React.MouseEvent, main: HTMLElement | null) {
-  event.preventDefault();
-  main?.focus();
 }

@@ -1,6 +1,6 @@
 import type { State } from "../api/types";
 
-const ICONS: Record<State, string> = {
+export const ICONS: Record<State, string> = {
   PENDING: "○",
   RUNNING: "▶",
   RETRYING: "↻",

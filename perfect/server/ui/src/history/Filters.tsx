@@ -1,0 +1,107 @@
+import { useQuery } from "@tanstack/react-query";
+import { type FormEvent, useEffect, useId, useRef } from "react";
+import { flows } from "../api/queries";
+import { ZONE } from "../lib/format";
+import { localOf, utcOf } from "../lib/moment";
+import { tagsOf } from "../library/filter";
+import { StateMark } from "../parts/State";
+import { type Filter, isFiltered, STATES, statesOf, toggled, withFilters } from "./search";
+
+const TEXTS: readonly [Filter, label: string, example: string][] = [
+  ["q", "Search", "flow's name, or id  /"],
+  ["flow", "Flow", "whole name"],
+  ["tag", "Tag", "name or name:value"],
+  ["client", "Client", "whole name"],
+];
+const TIMES = [
+  ["from", "Started from"],
+  ["to", "Started before"],
+] as const;
+
+/** @param go is given the search of the address with the chosen filters. */
+export function Filters({ search, go }: { search: string; go: (search: string) => void }) {
+  const form = useRef<HTMLFormElement>(null);
+  const id = useId();
+  const known = useQuery(flows).data ?? [];
+  const lists: Partial<Record<Filter, string[]>> = {
+    flow: [...new Set(known.map((flow) => flow.name))],
+    client: [...new Set(known.map((flow) => flow.clientId))],
+    tag: tagsOf(known),
+  };
+  const states = statesOf(search);
+
+  // Back and forward change the address, and the fields follow it.
+  useEffect(() => {
+    const given = new URLSearchParams(search);
+    for (const [name] of [...TEXTS, ...TIMES]) {
+      const field = form.current?.elements.namedItem(name);
+      if (!(field instanceof HTMLInputElement)) continue;
+      const value = given.get(name) ?? "";
+      field.value = name === "from" || name === "to" ? localOf(value) : value;
+    }
+  }, [search]);
+
+  const submit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const given = new FormData(event.currentTarget);
+    const changes: Partial<Record<Filter, string>> = {};
+    for (const [name] of TEXTS) changes[name] = String(given.get(name) ?? "").trim();
+    for (const [name] of TIMES) changes[name] = utcOf(String(given.get(name) ?? ""));
+    go(withFilters(search, changes));
+  };
+
+  return (
+    <search className="panel filters">
+      <form ref={form} onSubmit={submit}>
+        {TEXTS.map(([name, label, example]) => (
+          <label key={name}>
+            <span>{label}</span>
+            <input
+              name={name}
+              type={name === "q" ? "search" : "text"}
+              placeholder={example}
+              autoComplete="off"
+              data-search={name === "q" ? "" : undefined}
+              list={lists[name] === undefined ? undefined : `${id}-${name}`}
+            />
+            {lists[name] !== undefined && (
+              <datalist id={`${id}-${name}`}>
+                {lists[name].slice(0, 500).map((one) => (
+                  <option key={one} value={one} />
+                ))}
+              </datalist>
+            )}
+          </label>
+        ))}
+        {TIMES.map(([name, label]) => (
+          <label key={name}>
+            <span>{label}</span>
+            <input name={name} type="datetime-local" step="1" title={`times in ${ZONE}`} />
+          </label>
+        ))}
+        <div className="row end">
+          <button type="submit">Filter</button>
+          {isFiltered(search) && (
+            <button type="button" className="plain" onClick={() => go("")}>
+              Clear
+            </button>
+          )}
+        </div>
+      </form>
+      <fieldset className="row states">
+        <legend className="visually-hidden">states</legend>
+        {STATES.map((state) => (
+          <button
+            key={state}
+            type="button"
+            className="chip"
+            aria-pressed={states.includes(state)}
+            onClick={() => go(withFilters(search, { state: toggled(search, state) }))}
+          >
+            <StateMark state={state} />
+          </button>
+        ))}
+      </fieldset>
+    </search>
+  );
+}

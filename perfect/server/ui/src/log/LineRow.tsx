@@ -1,0 +1,73 @@
+import { memo } from "react";
+import type { Line } from "../api/types";
+import { type Piece, parse } from "../lib/ansi";
+import { fullTime } from "../lib/format";
+import { marked } from "../lib/marks";
+
+const MARKS: Record<string, string> = {
+  DEBUG: "debug",
+  WARNING: "warn",
+  ERROR: "error",
+  CRITICAL: "critical",
+};
+
+/**
+ * @param name of the task; null where all lines are of one.
+ * @param word to be marked.
+ */
+export const LineRow = memo(function LineRow({
+  line,
+  name,
+  word,
+  chosen,
+}: {
+  line: Line;
+  name: string | null;
+  word: string;
+  chosen: boolean;
+}) {
+  const mark = MARKS[line.level ?? ""] ?? (line.stream === "stderr" ? "stderr" : null);
+  return (
+    <div className="line" data-seq={line.seq} aria-current={chosen ? "location" : undefined}>
+      <a
+        className="line-number"
+        href={`${location.pathname}${location.search}#L${line.seq}`}
+        title={fullTime(line.time)}
+        aria-label={`line ${line.seq}`}
+        tabIndex={-1}
+      >
+        {line.seq}
+      </a>
+      {name !== null && (
+        <span className="line-task" title={name}>
+          {name}
+        </span>
+      )}
+      <span className="line-text">
+        {mark !== null && (
+          <>
+            <span className="line-mark" data-mark={mark}>
+              {mark}
+            </span>{" "}
+          </>
+        )}
+        {marked(parse(line.text), word).map(part)}
+      </span>
+    </div>
+  );
+});
+
+function part(piece: Piece, at: number) {
+  const Tag = piece.hit ? "mark" : "span";
+  if (!piece.hit && piece.look === "" && !piece.color && !piece.background) return piece.text;
+  return (
+    <Tag
+      // pieces have no other name, and never move
+      key={at}
+      className={piece.look}
+      style={{ color: piece.color, backgroundColor: piece.hit ? undefined : piece.background }}
+    >
+      {piece.text}
+    </Tag>
+  );
+}

@@ -1,0 +1,140 @@
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type KeyboardEvent, useEffect, useMemo, useRef } from "react";
+import { type Run, type Task, TERMINAL } from "../api/types";
+import { fullTime } from "../lib/format";
+import { firstFailed } from "../lib/tasks";
+import { type Span, spanOf, tickLabel, ticks } from "../lib/timeline";
+import { useNow } from "../lib/useNow";
+import { useWide } from "../lib/useWide";
+import { TimelineRow } from "./TimelineRow";
+import type { Choose } from "./useChosenTask";
+
+const WIDE = 32;
+const NARROW = 50;
+// how many rows before its end a list is continued
+const AHEAD = 50;
+
+interface Given {
+  run: Run;
+  tasks: Task[];
+  chosen: number | null;
+  choose: Choose;
+  /** The end of the list is near. */
+  end: () => void;
+}
+
+/** Tasks one below the other, each where and as long as it ran. Only the rows in sight are there. */
+export function Timeline({ run, tasks, chosen, choose, end }: Given) {
+  const now = useNow(250, !TERMINAL.has(run.state));
+  const bounds = useMemo(
+    () => spanOf(tasks, run.startTime, run.endTime, 0),
+    [tasks, run.startTime, run.endTime],
+  );
+  const span: Span = run.endTime === null ? { ...bounds, to: Math.max(bounds.to, now) } : bounds;
+  const scroller = useRef<HTMLDivElement>(null);
+  const wide = useWide();
+  const height = wide ? WIDE : NARROW;
+  const rows = useVirtualizer({
+    count: tasks.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => height,
+    overscan: 8,
+  });
+  const measure = rows.measure;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: rows are of another height now
+  useEffect(() => measure(), [measure, height]);
+  const visible = rows.getVirtualItems();
+  const last = visible.at(-1)?.index ?? 0;
+  useEffect(() => {
+    if (last >= tasks.length - AHEAD) end();
+  });
+  useFailureInSight(run, tasks, (at) => rows.scrollToIndex(at, { align: "center" }));
+  const active = visible.some((row) => tasks[row.index]?.index === chosen);
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    const at = tasks.findIndex((task) => task.index === chosen);
+    const to = target(event.key, at, tasks.length);
+    const task = to === null ? undefined : tasks[to];
+    if (to === null || task === undefined) return;
+    event.preventDefault();
+    choose(task.index);
+    rows.scrollToIndex(to);
+  };
+
+  return (
+    <div className="panel timeline">
+      <Axis span={span} wide={wide} />
+      <div
+        ref={scroller}
+        className="timeline-rows"
+        role="listbox"
+        tabIndex={0}
+        aria-label={`${tasks.length} tasks`}
+        aria-activedescendant={active ? `task-${chosen}` : undefined}
+        onKeyDown={onKeyDown}
+      >
+        <div className="timeline-all" style={{ height: rows.getTotalSize() }} role="presentation">
+          {visible.map((row) => {
+            const task = tasks[row.index];
+            return (
+              task !== undefined && (
+                <TimelineRow
+                  key={task.index}
+                  top={row.start}
+                  height={height}
+                  place={[row.index + 1, tasks.length]}
+                  chosen={task.index === chosen}
+                  {...{ task, span, now, choose }}
+                />
+              )
+            );
+          })}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function Axis({ span, wide }: { span: Span; wide: boolean }) {
+  const length = span.to - span.from;
+  return (
+    <div
+      className="timeline-axis"
+      aria-hidden="true"
+      title={`from ${fullTime(new Date(span.from).toISOString())}`}
+    >
+      <div>
+        {ticks(length, wide ? 6 : 3).map((ms) => (
+          <span key={ms} style={{ left: `${(ms / length) * 100}%` }}>
+            {tickLabel(ms)}
+          </span>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+/** A failed run opens with its first failed task in sight. */
+function useFailureInSight(run: Run, tasks: Task[], show: (at: number) => void): void {
+  const done = useRef(false);
+  useEffect(() => {
+    if (done.current || run.state !== "FAILED") return;
+    done.current = true;
+    const failed = firstFailed(tasks);
+    if (failed !== undefined) show(tasks.indexOf(failed));
+  });
+}
+
+/** Where a key leads from a row; null where it leads nowhere. */
+function target(key: string, at: number, count: number): number | null {
+  const moves: Record<string, number> = {
+    ArrowDown: at + 1,
+    ArrowUp: at < 0 ? 0 : at - 1,
+    PageDown: at + 10,
+    PageUp: at - 10,
+    Home: 0,
+    End: count - 1,
+  };
+  const to = moves[key];
+  return to === undefined ? null : Math.min(count - 1, Math.max(0, to));
+}

@@ -1,0 +1,55 @@
+import { Graph as Dagre, layout } from "@dagrejs/dagre";
+import type { Graph } from "../lib/graph";
+
+export const NODE = { width: 190, height: 52 };
+
+export interface Layout {
+  width: number;
+  height: number;
+  /** Middles of the nodes, by id. */
+  places: Map<number, { x: number; y: number }>;
+  /** Paths of the edges, as SVG has them. */
+  paths: { key: string; d: string }[];
+}
+
+export function laidOut(graph: Graph): Layout {
+  const dagre = new Dagre();
+  dagre.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 60, marginx: 16, marginy: 16 });
+  dagre.setDefaultEdgeLabel(() => ({}));
+  for (const node of graph.nodes) dagre.setNode(String(node.id), { ...NODE });
+  for (const [from, to] of graph.edges) dagre.setEdge(String(from), String(to));
+  layout(dagre);
+  const { width = 0, height = 0 } = dagre.graph();
+  const places = new Map(
+    graph.nodes.map(({ id }) => {
+      const { x, y } = dagre.node(String(id)) as { x: number; y: number };
+      return [id, { x, y }];
+    }),
+  );
+  const paths = graph.edges.map(([from, to]) => {
+    const { points } = dagre.edge(String(from), String(to)) as { points: Point[] };
+    return { key: `${from} ${to}`, d: smooth(points) };
+  });
+  return { width, height, places, paths };
+}
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+/** A curve along the points: through the middles between them. */
+function smooth(points: Point[]): string {
+  const [first, ...rest] = points;
+  const last = rest.pop();
+  if (first === undefined || last === undefined) return "";
+  const parts = [`M${first.x} ${first.y}`];
+  rest.forEach((point, at) => {
+    const next = rest[at + 1] ?? last;
+    const end =
+      at === rest.length - 1 ? last : { x: (point.x + next.x) / 2, y: (point.y + next.y) / 2 };
+    parts.push(`Q${point.x} ${point.y} ${end.x} ${end.y}`);
+  });
+  if (rest.length === 0) parts.push(`L${last.x} ${last.y}`);
+  return parts.join("");
+}

@@ -133,7 +133,7 @@ def test_the_demo_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> N
     """What the README's first command does, in an empty environment and without keeping serving."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q", f"{wheel}[server]"]
+    install = [str(python), "-m", "pip", "install", "-q", f"{wheel}[server]"]
     subprocess.run(install, check=True, capture_output=True, timeout=280)
     environment = {**os.environ, "PERFECT_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -187,7 +187,7 @@ def test_an_editable_install_builds_once(tree: Path, wheel: Path, tmp_path: Path
     page = tree / "perfect" / "server" / "ui" / "dist" / "index.html"
 
     def installed() -> int:
-        command = [python, "-m", "pip", "install", "-q", "--no-deps", "-e", str(tree)]
+        command = [str(python), "-m", "pip", "install", "-q", "--no-deps", "-e", str(tree)]
         subprocess.run(command, check=True, capture_output=True, timeout=140)
         return page.stat().st_mtime_ns
 
@@ -196,7 +196,9 @@ def test_an_editable_install_builds_once(tree: Path, wheel: Path, tmp_path: Path
     first = installed()
     assert installed() == first
     where = "import perfect; print(perfect.__path__[0])"
-    shown = subprocess.run([python, "-c", where], capture_output=True, text=True, cwd=tmp_path)
+    shown = subprocess.run(
+        [python, "-I", "-c", where], capture_output=True, text=True, cwd=tmp_path
+    )
     assert shown.stdout.strip() == str(tree / "perfect")
 
 

@@ -95,5 +95,5 @@ def settle(page: Page) -> None:
     Args:
         page: of the dashboard.
     """
-    expect(page.get_by_role("heading").first).to_be_visible()
+    expect(page.get_by_role("main")).not_to_be_empty()
     expect(page.get_by_text("Loading …")).to_have_count(0)

@@ -82,6 +82,7 @@ FLOWS = '''
     print("serving", flush=True)
     listen(concurrency=4)
 '''
+NAMES = {"gated", "broken", "greeting", "nightly", "drawn up"}
 
 
 @dataclass(frozen=True)
@@ -156,4 +157,5 @@ def workshop(backend: BackendProcess, folder: Path) -> Iterator[Workshop]:
     script = Script(folder / "workshop.py", FLOWS, backend_url=backend.url)
     with script.started(gate) as process:
         await_line(process, "serving")
+        poll_until(lambda: NAMES <= {one["name"] for one in backend.get("/api/engine/flows")})
         yield Workshop(backend, gate)

@@ -81,6 +81,16 @@ def test_a_token_is_asked_for_everywhere(launch: Callable[..., Running]) -> None
     peer.get("/api/version", headers={"Authorization": "Bearer s3cret"}).ok()
 
 
+def test_the_handshake_says_what_one_may_do(
+    shared: Running, launch: Callable[..., Running]
+) -> None:
+    assert shared.peer().get("/api/version").ok()["access"] == "open"
+    peer = launch(token="s3cret", read_token="l00k").peer()
+    for token, access in (("s3cret", "full"), ("l00k", "read")):
+        answer = peer.get("/api/version", headers={"Authorization": f"Bearer {token}"}).ok()
+        assert answer["access"] == access
+
+
 def test_an_address_others_can_reach_needs_a_token(tmp_path: Path) -> None:
     for host in ("0.0.0.0", "::", "192.168.1.1", "perfect.example"):
         with pytest.raises(ConfigurationError, match="token"):

@@ -18,6 +18,7 @@ from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.refusals import Conflict, Invalid
 from perfect.server.engine.speaker import Speaker
 from perfect.server.engine.statistics import Durations
+from perfect.server.engine.trends import percentile
 from perfect.server.settings import Limits
 
 
@@ -105,6 +106,15 @@ def test_summaries_merge_to_that_of_all_samples(runs: list[list[int]]) -> None:
     assert merged.mean == pytest.approx(stdlib.fmean(samples))
     if len(samples) > 1:
         assert merged.deviation == pytest.approx(stdlib.stdev(samples), rel=1e-3, abs=0.5)
+
+
+@given(some.lists(some.integers(0, 10**7), min_size=1, max_size=300))
+def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed(values: list[int]) -> None:
+    found = percentile(values, 0.95)
+    assert found is not None and found in values
+    assert sum(value <= found for value in values) >= 0.95 * len(values)
+    assert sum(value < found for value in values) < 0.95 * len(values)
+    assert percentile([], 0.95) is None
 
 
 def _summary(durations: Iterable[int]) -> Durations:

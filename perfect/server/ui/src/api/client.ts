@@ -36,7 +36,7 @@ export async function ask<T>(
   }
   if (response.status === 401) {
     location.assign(
-      `${BASE}/login?next=${encodeURIComponent(location.pathname.slice(BASE.length) + location.search)}`,
+      `${BASE}/login?next=${encodeURIComponent(location.pathname + location.search)}`,
     );
   }
   const answer = await response.json().catch(() => null);

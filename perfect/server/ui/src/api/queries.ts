@@ -7,7 +7,6 @@ import type {
   Ended,
   Flow,
   FlowStatistics,
-  Lines,
   Run,
   Runs,
   Schedule,
@@ -73,13 +72,6 @@ export const task = (id: string, index: number) =>
     queryKey: ["task", id, index],
     queryFn: ({ signal }) =>
       ask<WholeTask>(`/api/runs/${encodeURIComponent(id)}/tasks/${index}`, { signal }),
-  });
-
-export const lines = (id: string, search: string) =>
-  queryOptions({
-    queryKey: ["lines", id, search],
-    queryFn: ({ signal }) =>
-      ask<Lines>(`/api/runs/${encodeURIComponent(id)}/logs?${search}`, { signal }),
   });
 
 export const clients = queryOptions({

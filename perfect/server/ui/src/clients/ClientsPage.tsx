@@ -88,7 +88,7 @@ function OneClient({
   return (
     <section className="stack" aria-label={`client ${name}`}>
       <div className="row">
-        <h2 className="client">{name}</h2>
+        <h2 className="clients-name">{name}</h2>
         <span className="quiet">{count(client.sessionCount, "session")}</span>
       </div>
       <Many of={client.sessions} step={20}>
@@ -123,7 +123,7 @@ function OneSession({
         </span>
         {!session.native && <span className="tag">protocol of the first version</span>}
       </div>
-      <dl className="facts">
+      <dl className="session-facts">
         <dt>State</dt>
         <dd>{stateOf(session)}</dd>
         <dt>Since</dt>

@@ -42,8 +42,21 @@ const ACTIONS: readonly Action[] = [
   },
 ];
 
-/** What can be done with the chosen runs. @param more whether there are others that match. */
-export function Actions({ chosen, more }: { chosen: Chosen; more: boolean }) {
+/**
+ * What can be done with the chosen runs.
+ *
+ * @param more whether there are others that match.
+ * @param empty whether there is nothing to choose; what is being done goes on to its end.
+ */
+export function Actions({
+  chosen,
+  more,
+  empty,
+}: {
+  chosen: Chosen;
+  more: boolean;
+  empty: boolean;
+}) {
   const queries = useQueryClient();
   // The runs are kept as they were when it was asked: a list goes on changing.
   const [asking, setAsking] = useState<{ action: Action; runs: Run[]; others: number } | null>(
@@ -59,6 +72,7 @@ export function Actions({ chosen, more }: { chosen: Chosen; more: boolean }) {
     chosen.clear();
     void queries.invalidateQueries({ queryKey: ["runs"] });
   };
+  if (empty && runs.length === 0 && asking === null) return null;
   return (
     <section className="row actions" aria-label="chosen runs">
       <span role="status">

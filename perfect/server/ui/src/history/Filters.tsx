@@ -1,8 +1,9 @@
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useEffect, useId, useRef } from "react";
+import { type FormEvent, useEffect, useId, useRef, useState } from "react";
 import { flows } from "../api/queries";
 import { ZONE } from "../lib/format";
 import { localOf, utcOf } from "../lib/moment";
+import { useWide } from "../lib/useWide";
 import { tagsOf } from "../library/filter";
 import { StateMark } from "../parts/State";
 import { type Filter, isFiltered, STATES, statesOf, toggled, withFilters } from "./search";
@@ -29,6 +30,9 @@ export function Filters({ search, go }: { search: string; go: (search: string) =
     tag: tagsOf(known),
   };
   const states = statesOf(search);
+  const wide = useWide();
+  const [unfolded, unfold] = useState(() => isFiltered(withFilters(search, { q: "", state: "" })));
+  const all = wide || unfolded;
 
   // Back and forward change the address, and the fields follow it.
   useEffect(() => {
@@ -52,9 +56,9 @@ export function Filters({ search, go }: { search: string; go: (search: string) =
 
   return (
     <search className="panel filters">
-      <form ref={form} onSubmit={submit}>
+      <form ref={form} onSubmit={submit} noValidate>
         {TEXTS.map(([name, label, example]) => (
-          <label key={name}>
+          <label key={name} hidden={name !== "q" && !all}>
             <span>{label}</span>
             <input
               name={name}
@@ -74,13 +78,23 @@ export function Filters({ search, go }: { search: string; go: (search: string) =
           </label>
         ))}
         {TIMES.map(([name, label]) => (
-          <label key={name}>
+          <label key={name} hidden={!all}>
             <span>{label}</span>
-            <input name={name} type="datetime-local" step="1" title={`times in ${ZONE}`} />
+            <input name={name} type="datetime-local" title={`times in ${ZONE}`} />
           </label>
         ))}
         <div className="row end">
           <button type="submit">Filter</button>
+          {!wide && (
+            <button
+              type="button"
+              className="plain"
+              aria-expanded={unfolded}
+              onClick={() => unfold(!unfolded)}
+            >
+              {unfolded ? "Fewer filters" : "More filters"}
+            </button>
+          )}
           {isFiltered(search) && (
             <button type="button" className="plain" onClick={() => go("")}>
               Clear

@@ -55,7 +55,7 @@ export function FlowCard({
         </div>
       )}
       <Tasks flow={flow} />
-      <dl className="facts">
+      <dl className="flow-facts">
         <dt>client</dt>
         <dd>{flow.clientId}</dd>
         {when !== null && (
@@ -132,7 +132,7 @@ function Last({ run, now }: { run: Run; now: number }) {
   return (
     <Link href={`/runs/${run.id}`} className="last">
       <StateMark state={run.state} cancelling={run.cancelling} />{" "}
-      <span title={fullTime(at)}>{distance(at, now)}</span>
+      <span title={fullTime(at)}>{distance(at, Math.max(now, Date.parse(at)))}</span>
       {run.durationMs !== null && <> · {duration(run.durationMs)}</>}
     </Link>
   );

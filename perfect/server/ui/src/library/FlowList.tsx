@@ -7,19 +7,19 @@ import type { Flow, Run, Runs } from "../api/types";
 import { count } from "../lib/format";
 import { useMayAct } from "../parts/access";
 import { Bulk } from "../parts/Bulk";
+import { Many } from "../parts/Many";
 import { useQueryString } from "../parts/search";
 import { Configuration } from "./Configuration";
 import { FlowCard } from "./FlowCard";
 import { matching, tagsOf } from "./filter";
 
-const AT_FIRST = 24; // cards
+const CARDS = 24; // at first, and so many more at a time
 
 /** The flows, found by text and tag, both in the address. */
 export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) => void }) {
   const [, go] = useLocation();
   const chosen = new URLSearchParams(useQueryString());
   const may = useMayAct();
-  const [all, setAll] = useState(false);
   const [running, setRunning] = useState(false);
   const text = chosen.get("q") ?? "";
   const tag = chosen.get("tag") ?? "";
@@ -72,16 +72,15 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
           </button>
         </p>
       )}
-      <div className="cards">
-        {found.slice(0, all ? undefined : AT_FIRST).map((flow) => (
-          <WithLast key={flow.id} flow={flow} newest={newest.data} open={() => open(flow)} />
-        ))}
-      </div>
-      {!all && found.length > AT_FIRST && (
-        <button type="button" onClick={() => setAll(true)}>
-          Show all {found.length}
-        </button>
-      )}
+      <Many of={found} step={CARDS}>
+        {(shown) => (
+          <div className="cards">
+            {shown.map((flow) => (
+              <WithLast key={flow.id} flow={flow} newest={newest.data} open={() => open(flow)} />
+            ))}
+          </div>
+        )}
+      </Many>
       {running && <RunAll flows={found} close={() => setRunning(false)} />}
     </>
   );

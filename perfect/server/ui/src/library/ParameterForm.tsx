@@ -118,7 +118,7 @@ function ListField({
         const own = problems.filter((one) => one.field === `${path}[${at}]`);
         return (
           // biome-ignore lint/suspicious/noArrayIndexKey: an element is known by its place only
-          <div key={at} className="item">
+          <div key={at} className="element">
             <Input
               field={field.item}
               draft={item}

@@ -79,7 +79,6 @@ function RunForm({ flow, run, close }: { flow: Flow; run?: Run; close: () => voi
           <button
             type="button"
             className="small"
-            aria-pressed={json !== null}
             onClick={() => {
               setProblems([]);
               values.turn();

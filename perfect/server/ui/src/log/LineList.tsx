@@ -9,12 +9,12 @@ import {
   useState,
 } from "react";
 import { count } from "../lib/format";
-import { LineRow } from "./LineRow";
+import { LinePage } from "./LinePage";
 import { type LogStore, PAGE } from "./store";
 
 const LINE = 17; // px: a line that is not wrapped, as log.css has it
 // browsers can't make anything higher than some 17 million px
-const MOST_PAGES = 10_000;
+const MOST_PAGES = 10_400;
 const STEP = 1_000;
 const AT_END = 40; // px
 
@@ -43,7 +43,7 @@ export function LineList({
   const [stoppedAt, setStoppedAt] = useState(store.count);
   const lastTop = useRef(0);
   const sought = useRef<number | null>(null);
-  const { pageCount, version } = store;
+  const { pageCount } = store;
   const left = Math.max(0, Math.ceil((pageCount - MOST_PAGES) / STEP) * STEP);
 
   const virtual = useVirtualizer({
@@ -72,14 +72,14 @@ export function LineList({
     if (frame.current !== null && place !== undefined) frame.current.scrollTop = place;
   }, [target, store, virtual, left]);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: whenever there are more lines, or other heights
+  // After every rendering: there may be more lines, or other heights.
   useLayoutEffect(() => {
     const box = frame.current;
     if (box === null) return;
     if (following) box.scrollTop = box.scrollHeight;
-    else if (sought.current !== null && reach(box, sought.current)) sought.current = null;
+    else if (sought.current !== null && isReached(box, sought.current)) sought.current = null;
     lastTop.current = box.scrollTop;
-  }, [following, version, height, first, last]);
+  });
 
   const onScroll = () => {
     const box = frame.current;
@@ -93,11 +93,15 @@ export function LineList({
     }
     lastTop.current = box.scrollTop;
   };
-  const toEnd = () => {
+  const stopSeeking = () => {
     sought.current = null;
+  };
+  const toEnd = () => {
+    stopSeeking();
     setFollowing(true);
   };
   const onKey = (event: KeyboardEvent) => {
+    stopSeeking();
     if (event.key === "End") toEnd();
     else if (event.key === "Home" && frame.current !== null) {
       setFollowing(false);
@@ -114,6 +118,7 @@ export function LineList({
     dispatchEvent(new HashChangeEvent("hashchange"));
   };
   const fresh = store.count - stoppedAt;
+  const fits = height <= (virtual.scrollRect?.height ?? 0);
   const style = {
     "--digits": String(last < 0 ? 1 : seqWidth(store, last)),
   } as CSSProperties;
@@ -133,6 +138,8 @@ export function LineList({
         // biome-ignore lint/a11y/noNoninteractiveTabindex: so that it can be scrolled with the keyboard
         tabIndex={0}
         onScroll={onScroll}
+        onWheel={stopSeeking}
+        onPointerDown={stopSeeking}
         onKeyDown={onKey}
         onClick={onClick}
       >
@@ -141,59 +148,50 @@ export function LineList({
             {items.map(({ index, key }) => {
               const page = left + index;
               const lines = store.lines(page);
-              const missing = store.size(page) - lines.length;
               return (
                 <div key={key} data-index={index} ref={virtual.measureElement}>
-                  {lines.map((line) => (
-                    <LineRow
-                      key={line.seq}
-                      line={line}
-                      name={names.length === 0 ? null : nameOf(names, line.task)}
-                      word={word}
-                      chosen={line.seq === target}
-                    />
-                  ))}
-                  {missing > 0 && (
-                    <div className="log-missing" style={{ height: missing * LINE }} />
-                  )}
+                  <LinePage lines={lines} names={names} word={word} target={target} />
+                  <div
+                    className="log-missing"
+                    style={{ height: (store.size(page) - lines.length) * LINE }}
+                  />
                 </div>
               );
             })}
           </div>
         </div>
       </div>
-      <div className="log-foot">
-        {following && !over ? (
-          <span className="quiet">
-            <span aria-hidden="true">▼</span> following the end; scroll up to stop
-          </span>
-        ) : (
-          <button type="button" onClick={toEnd}>
-            <span aria-hidden="true">▼</span>{" "}
-            {fresh > 0 && !over ? `${count(fresh, "new line")}: to the end` : "to the end"}
-          </button>
-        )}
-      </div>
+      {!(over && fits) && (
+        <div className="log-foot">
+          {following && !over ? (
+            <span className="quiet">
+              <span aria-hidden="true">▼</span> following the end; scroll up to stop
+            </span>
+          ) : (
+            <button type="button" onClick={toEnd}>
+              <span aria-hidden="true">▼</span>{" "}
+              {fresh > 0 && !over ? `${count(fresh, "new line")}: to the end` : "to the end"}
+            </button>
+          )}
+        </div>
+      )}
     </div>
   );
-}
-
-function nameOf(names: string[], task: number | null): string {
-  return task === null ? "" : (names[task] ?? `task ${task}`);
 }
 
 function seqWidth(store: LogStore, page: number): number {
   return String(store.lines(page).at(-1)?.seq ?? store.after(page) + PAGE).length;
 }
 
-/** Scroll to a line if it is in the document, or else to the next that is; whether there was one. */
-function reach(box: HTMLElement, seq: number): boolean {
+/** Scroll to a line, or the next that there is; whether it is in place, which heights that become known may undo. */
+function isReached(box: HTMLElement, seq: number): boolean {
   const rows = [...box.querySelectorAll<HTMLElement>("[data-seq]")];
   const row = rows.find((one) => Number(one.dataset.seq) >= seq);
   if (row === undefined) return false;
   const distance = row.getBoundingClientRect().top - box.getBoundingClientRect().top;
-  box.scrollTop += distance - box.clientHeight / 3;
-  return true;
+  const before = box.scrollTop;
+  box.scrollTop += Math.round(distance - box.clientHeight / 3);
+  return Math.abs(box.scrollTop - before) < 2;
 }
 
 /** The line that the address names: #L123. */

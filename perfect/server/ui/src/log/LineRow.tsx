@@ -1,4 +1,4 @@
-import { memo } from "react";
+import { type CSSProperties, memo } from "react";
 import type { Line } from "../api/types";
 import { type Piece, parse } from "../lib/ansi";
 import { fullTime } from "../lib/format";
@@ -32,7 +32,7 @@ export const LineRow = memo(function LineRow({
       <a
         className="line-number"
         href={`${location.pathname}${location.search}#L${line.seq}`}
-        title={fullTime(line.time)}
+        title={`${fullTime(line.time)}${name ? ` · ${name}` : ""}`}
         aria-label={`line ${line.seq}`}
         tabIndex={-1}
       >
@@ -60,13 +60,11 @@ export const LineRow = memo(function LineRow({
 function part(piece: Piece, at: number) {
   const Tag = piece.hit ? "mark" : "span";
   if (!piece.hit && piece.look === "" && !piece.color && !piece.background) return piece.text;
+  const own = `${piece.color ? " fg-own" : ""}${piece.background ? " bg-own" : ""}`;
+  const colours = { "--color": piece.color, "--ground-color": piece.background } as CSSProperties;
   return (
-    <Tag
-      // pieces have no other name, and never move
-      key={at}
-      className={piece.look}
-      style={{ color: piece.color, backgroundColor: piece.hit ? undefined : piece.background }}
-    >
+    // pieces have no other name, and never move
+    <Tag key={at} className={piece.look + own} style={own === "" ? undefined : colours}>
       {piece.text}
     </Tag>
   );

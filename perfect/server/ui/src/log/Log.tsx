@@ -11,10 +11,10 @@ import { Filters } from "./Filters";
 import { LineList } from "./LineList";
 import "./ansi.css";
 import "./log.css";
-import { type Filter, isFiltered, LogStore, type Places, queryOf } from "./store";
+import { type Filter, isFiltered, LogStore, PAGE, type Places, queryOf } from "./store";
+import { rememberWrapped, wrapped } from "./wrapped";
 
 const NO_NAMES: string[] = [];
-const WRAP = "perfect.log.wrap";
 
 /**
  * The log of a run, live.
@@ -29,7 +29,7 @@ export function Log({ id, task }: { id: string; task?: number }) {
   const run = useQuery(runQuery(id)).data;
   const total = run?.logLines;
   const names = useInfiniteQuery({ ...tasksQuery(id), select: namesOf }).data ?? NO_NAMES;
-  const [wrap, setWrap] = useState(() => localStorage.getItem(WRAP) !== "no");
+  const [wrap, setWrap] = useState(wrapped);
   const [place, go] = useLocation();
 
   const store = useMemo(
@@ -37,7 +37,7 @@ export function Log({ id, task }: { id: string; task?: number }) {
       new LogStore(filter, {
         page: (after, limit) => ask<Lines>(`${path}?${query}&after=${after}&limit=${limit}`),
         places: (after, counted) =>
-          ask<Places>(`${path}/pages?${query}&after=${after}&counted=${counted}`),
+          ask<Places>(`${path}/pages?${query}&size=${PAGE}&after=${after}&counted=${counted}`),
       }),
     [filter, path, query],
   );
@@ -76,7 +76,7 @@ export function Log({ id, task }: { id: string; task?: number }) {
             checked={wrap}
             onChange={(event) => {
               setWrap(event.target.checked);
-              localStorage.setItem(WRAP, event.target.checked ? "yes" : "no");
+              rememberWrapped(event.target.checked);
             }}
           />{" "}
           wrap

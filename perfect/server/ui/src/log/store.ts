@@ -10,6 +10,7 @@ import type { Line, Lines } from "../api/types";
 import { lower } from "../lib/marks";
 
 export const PAGE = 100;
+const NONE: readonly Line[] = [];
 // pages kept on either side of what is looked at
 const KEPT = 20;
 // the stream cuts lines longer than this; it ends them with a marker
@@ -17,6 +18,8 @@ const CUT = /… \[cut, \d+ bytes\]$/;
 // ms: how long the stream may take to bring what the run's own count tells of
 const PATIENCE = 400;
 const AGAIN = 2000;
+// requests; browsers have six connections to a backend, of which the stream takes one
+const AT_ONCE = 3;
 
 export interface Filter {
   task: number | null;
@@ -86,7 +89,7 @@ export class LogStore {
   }
 
   lines(page: number): readonly Line[] {
-    return this.pages.get(page) ?? [];
+    return this.pages.get(page) ?? NONE;
   }
 
   /** The page with the line of that sequence number; with a filter, the one where it would be. */
@@ -217,6 +220,8 @@ export class LogStore {
     if (!this.known || this.error !== null) return;
     const [first, last] = this.range;
     for (let page = Math.max(0, first); page <= last && page < this.pageCount; page++) {
+      // no more: what is scrolled past before it is its turn is not asked for
+      if (this.asked.size >= AT_ONCE) return;
       if (this.lines(page).length < this.size(page) && !this.asked.has(page)) void this.ask(page);
     }
   }

@@ -24,12 +24,16 @@ export function History() {
     <div className="stack history">
       <h1>History</h1>
       <Filters search={search} go={(next) => go(next === "" ? "/history" : `/history?${next}`)} />
+      <Actions
+        chosen={chosen}
+        more={found.data !== undefined && (found.data.next !== null || paged)}
+        empty={found.data === undefined || found.data.runs.length === 0}
+      />
       <Answer of={found}>
         {({ runs, next }) => {
           if (runs.length === 0) return <None filtered={isFiltered(search)} paged={paged} />;
           return (
             <div className="stack" aria-busy={found.isPlaceholderData}>
-              <Actions chosen={chosen} more={next !== null || paged} />
               <RunTable runs={runs} choice={chosen} />
               <Pages search={search} next={next} />
             </div>

@@ -30,7 +30,7 @@ export function Library() {
   return (
     <div className="stack">
       <h1>Library</h1>
-      <Live />
+      {all.data?.length !== 0 && <Live />}
       <Answer of={all}>
         {(found) => {
           if (found.length === 0) return <FirstVisit />;

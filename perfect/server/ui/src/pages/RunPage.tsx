@@ -7,6 +7,7 @@ import { type Run, TERMINAL } from "../api/types";
 import { feed } from "../feed";
 import { Log } from "../log/Log";
 import { Answer } from "../parts/Answer";
+import { useTitle } from "../parts/title";
 import { Facts } from "../run/Facts";
 import { Failure } from "../run/Failure";
 import { Header } from "../run/Header";
@@ -33,6 +34,7 @@ export function RunPage({ id }: { id: string }) {
 
 /** @param said when the backend said so. */
 function Whole({ run, said }: { run: Run; said: number }) {
+  useTitle(`${run.state === "RUNNING" ? "▶ " : ""}${run.flowName}`);
   const tasks = useTasks(run);
   const [chosen, choose] = useChosenTask();
   return (

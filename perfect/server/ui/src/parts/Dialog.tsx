@@ -32,14 +32,12 @@ export function Dialog({
       }}
     >
       <div className="dialog">
-        <div className="head">
-          <h2 id={heading}>{title}</h2>
-          <span className="spacer" />
-          <button type="button" className="plain" onClick={close} aria-label="Close">
-            ✕
-          </button>
-        </div>
+        <h2 id={heading}>{title}</h2>
         {children}
+        {/* The last, so that what is asked for has the focus first. */}
+        <button type="button" className="plain close" onClick={close} aria-label="Close">
+          ✕
+        </button>
       </div>
     </dialog>
   );

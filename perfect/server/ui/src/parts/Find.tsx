@@ -1,9 +1,9 @@
-import { useLocation, useSearch } from "wouter";
+import { useLocation } from "wouter";
+import { useQueryString } from "./search";
 
 /** What is searched for on this page: `q` in its address. */
 export function useFind(): string {
-  useSearch(); // wouter unescapes what it gives, which is once too often
-  return new URLSearchParams(location.search).get("q") ?? "";
+  return new URLSearchParams(useQueryString()).get("q") ?? "";
 }
 
 /** The field for it. */

@@ -72,7 +72,7 @@ function Row({ run, choice, now }: { run: Run; choice: Choice | undefined; now: 
   const chosen = choice?.has(run.id) ?? false;
   const why = run.error === null ? run.reason : `${run.error.type}: ${run.error.message}`;
   return (
-    <tr aria-selected={choice === undefined ? undefined : chosen}>
+    <tr data-chosen={chosen}>
       {choice !== undefined && (
         <td className="check">
           <input

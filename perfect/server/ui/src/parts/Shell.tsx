@@ -44,7 +44,7 @@ export function Shell({ children }: { children: ReactNode }) {
             key={href}
             href={href}
             className="item"
-            aria-current={path === href ? "page" : undefined}
+            aria-current={path === href ? "page" : under(href, path) ? "true" : undefined}
           >
             {name}
           </Link>
@@ -55,6 +55,14 @@ export function Shell({ children }: { children: ReactNode }) {
         <Boundary key={path}>{children}</Boundary>
       </main>
     </div>
+  );
+}
+
+/** Whether a page that is not in the list is found by way of one that is. */
+function under(href: string, path: string): boolean {
+  return (
+    (href === "/statistics" && path.startsWith("/flows/")) ||
+    (href === "/history" && path.startsWith("/runs/"))
   );
 }
 

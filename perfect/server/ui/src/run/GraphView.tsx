@@ -1,34 +1,42 @@
-import { type KeyboardEvent, type PointerEvent, useEffect, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, type PointerEvent, useEffect, useRef, useState } from "react";
 import type { Graph, GraphNode } from "../lib/graph";
 import { counted } from "../lib/tasks";
 import { ICONS } from "../parts/State";
-import { laidOut, NODE } from "./layout";
+import type { Layout } from "./layout";
+import { NODE } from "./node";
 import type { Choose } from "./useChosenTask";
+import { useLayout } from "./useLayout";
 
 const [LEAST, MOST, STEP] = [0.1, 2, 1.25];
+// as small as it can still be read
+const READABLE = 0.6;
 
-/** A graph flow's tasks and what waits for what; it is moved by scrolling, dragging and keys. */
-export default function GraphView({
-  graph,
-  chosen,
-  choose,
-}: {
+interface Given {
   graph: Graph;
   chosen: number | null;
   choose: Choose;
-}) {
-  // Where the nodes stand depends on what waits for what, and not on how far they are.
-  const shape = JSON.stringify([graph.nodes.map((node) => node.id), graph.edges]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
-  const layout = useMemo(() => laidOut(graph), [shape]);
+}
+
+/** A graph flow's tasks and what waits for what; it is moved by scrolling, dragging and keys. */
+export default function GraphView(given: Given) {
+  const layout = useLayout(given.graph);
+  return layout === null ? (
+    <p className="quiet">Drawing …</p>
+  ) : (
+    <Drawing {...given} layout={layout} />
+  );
+}
+
+function Drawing({ graph, layout, chosen, choose }: Given & { layout: Layout }) {
   const box = useRef<HTMLDivElement>(null);
   const [scale, setScale] = useState<number | null>(null);
   const zoom = (by: number) => setScale((old) => Math.min(MOST, Math.max(LEAST, (old ?? 1) * by)));
-  const fitIn = () => {
+  const fitIn = (least = LEAST) => {
     const room = (box.current?.clientWidth ?? layout.width) / layout.width;
-    setScale(Math.min(1, Math.max(LEAST, room)));
+    setScale(Math.min(1, Math.max(least, room)));
   };
-  useEffect(fitIn, [layout]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once for each shape
+  useEffect(() => fitIn(READABLE), [layout]);
   useWheel(box, zoom);
   const drag = useDrag(box);
   const onKeyDown = (event: KeyboardEvent) => {
@@ -50,7 +58,7 @@ export default function GraphView({
         <button type="button" aria-label="zoom in" onClick={() => zoom(STEP)}>
           +
         </button>
-        <button type="button" onClick={fitIn}>
+        <button type="button" onClick={() => fitIn()}>
           Fit
         </button>
         <span className="quiet graph-help">drag to move · + and − to zoom · 0 to fit</span>
@@ -102,7 +110,7 @@ function Node({
   choose,
 }: {
   node: GraphNode;
-  layout: ReturnType<typeof laidOut>;
+  layout: Layout;
   chosen: number | null;
   choose: Choose;
 }) {

@@ -1,6 +1,6 @@
 import { useMutation } from "@tanstack/react-query";
 import { useMemo } from "react";
-import { useLocation } from "wouter";
+import { Link, useLocation } from "wouter";
 import { ask } from "../api/client";
 import { type Run, type Task, TERMINAL } from "../api/types";
 import { count, duration, fullTime, time } from "../lib/format";
@@ -80,9 +80,23 @@ function Actions({ run }: { run: Run }) {
         </a>
       )}
       {TERMINAL.has(run.state) ? (
-        <button type="button" onClick={() => act.mutate("retry")} disabled={act.isPending || !may}>
-          Run again
-        </button>
+        <>
+          <button
+            type="button"
+            onClick={() => act.mutate("retry")}
+            disabled={act.isPending || !may}
+          >
+            Run again
+          </button>
+          {run.flowId !== null && may && (
+            <Link
+              className="button"
+              href={`/?run=${encodeURIComponent(run.flowId)}&from=${encodeURIComponent(run.id)}`}
+            >
+              Run again with …
+            </Link>
+          )}
+        </>
       ) : (
         <button
           type="button"

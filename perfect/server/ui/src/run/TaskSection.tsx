@@ -49,7 +49,14 @@ export function TaskSection({ run, tasks, chosen, choose }: Given) {
       {graph && view === "graph" ? (
         <GraphPanel tasks={tasks} chosen={chosen} choose={choose} />
       ) : shown.length > 0 ? (
-        <Timeline run={run} tasks={shown} chosen={chosen} choose={choose} end={source.more} />
+        <Timeline
+          run={run}
+          tasks={shown}
+          chosen={chosen}
+          choose={choose}
+          choice={`${order} ${searchOf(states, quick)}`}
+          end={source.more}
+        />
       ) : (
         <p className="notice">{emptyWord(run, source, tasks)}</p>
       )}

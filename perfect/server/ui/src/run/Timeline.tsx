@@ -9,6 +9,8 @@ import { useWide } from "../lib/useWide";
 import { TimelineRow } from "./TimelineRow";
 import type { Choose } from "./useChosenTask";
 
+// px; heights of the axis and of rows
+const AXIS = 26;
 const WIDE = 32;
 const NARROW = 50;
 // how many rows before its end a list is continued
@@ -19,12 +21,14 @@ interface Given {
   tasks: Task[];
   chosen: number | null;
   choose: Choose;
+  /** Which tasks these are, and in which order: with others the list begins at its top. */
+  choice: string;
   /** The end of the list is near. */
   end: () => void;
 }
 
 /** Tasks one below the other, each where and as long as it ran. Only the rows in sight are there. */
-export function Timeline({ run, tasks, chosen, choose, end }: Given) {
+export function Timeline({ run, tasks, chosen, choose, choice, end }: Given) {
   const now = useNow(250, !TERMINAL.has(run.state));
   const bounds = useMemo(
     () => spanOf(tasks, run.startTime, run.endTime, 0),
@@ -39,6 +43,8 @@ export function Timeline({ run, tasks, chosen, choose, end }: Given) {
     getScrollElement: () => scroller.current,
     estimateSize: () => height,
     overscan: 8,
+    scrollMargin: AXIS,
+    scrollPaddingStart: AXIS,
   });
   const measure = rows.measure;
   // biome-ignore lint/correctness/useExhaustiveDependencies: rows are of another height now
@@ -49,6 +55,11 @@ export function Timeline({ run, tasks, chosen, choose, end }: Given) {
     if (last >= tasks.length - AHEAD) end();
   });
   useFailureInSight(run, tasks, (at) => rows.scrollToIndex(at, { align: "center" }));
+  const shownChoice = useRef(choice);
+  useEffect(() => {
+    if (shownChoice.current !== choice) rows.scrollToOffset(0);
+    shownChoice.current = choice;
+  }, [choice, rows]);
   const active = visible.some((row) => tasks[row.index]?.index === chosen);
 
   const onKeyDown = (event: KeyboardEvent) => {
@@ -63,7 +74,6 @@ export function Timeline({ run, tasks, chosen, choose, end }: Given) {
 
   return (
     <div className="panel timeline">
-      <Axis span={span} wide={wide} />
       <div
         ref={scroller}
         className="timeline-rows"
@@ -73,14 +83,15 @@ export function Timeline({ run, tasks, chosen, choose, end }: Given) {
         aria-activedescendant={active ? `task-${chosen}` : undefined}
         onKeyDown={onKeyDown}
       >
-        <div className="timeline-all" style={{ height: rows.getTotalSize() }} role="presentation">
+        <Axis span={span} wide={wide} />
+        <div className="timeline-all" style={{ height: tasks.length * height }} role="presentation">
           {visible.map((row) => {
             const task = tasks[row.index];
             return (
               task !== undefined && (
                 <TimelineRow
                   key={task.index}
-                  top={row.start}
+                  top={row.start - AXIS}
                   height={height}
                   place={[row.index + 1, tasks.length]}
                   chosen={task.index === chosen}
@@ -100,15 +111,19 @@ function Axis({ span, wide }: { span: Span; wide: boolean }) {
   return (
     <div
       className="timeline-axis"
+      style={{ height: AXIS }}
       aria-hidden="true"
       title={`from ${fullTime(new Date(span.from).toISOString())}`}
     >
       <div>
-        {ticks(length, wide ? 6 : 3).map((ms) => (
-          <span key={ms} style={{ left: `${(ms / length) * 100}%` }}>
-            {tickLabel(ms)}
-          </span>
-        ))}
+        {ticks(length, wide ? 6 : 2)
+          // the last would stand out
+          .filter((ms) => ms <= 0.9 * length)
+          .map((ms) => (
+            <span key={ms} style={{ left: `${(ms / length) * 100}%` }}>
+              {tickLabel(ms)}
+            </span>
+          ))}
       </div>
     </div>
   );

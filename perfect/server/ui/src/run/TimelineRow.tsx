@@ -35,7 +35,10 @@ export function TimelineRow({ task, span, now, top, height, place, chosen, choos
       title={titleOf(task)}
       onClick={() => choose(chosen ? null : task.index)}
     >
-      <span className="timeline-name">{nameOf(task)}</span>
+      <span className="timeline-name">
+        <span>{task.taskName}</span>
+        {task.mapIndex !== null && <b>&nbsp;[{task.mapIndex}]</b>}
+      </span>
       <span className="timeline-state">
         <StateMark state={task.state} />
         {task.attempt > 1 && <span className="mono"> ×{task.attempt}</span>}
@@ -51,14 +54,21 @@ export function TimelineRow({ task, span, now, top, height, place, chosen, choos
       <span className="timeline-took mono">
         {slow && (
           <span className="slow" title="unusually slow">
-            ⚠ slow{" "}
+            ⚠<span className="timeline-percent"> slow</span>{" "}
           </span>
         )}
-        {task.state === "RUNNING" && `${Math.floor(ofTask(task, now))} % `}
-        {task.startTime === null ? "–" : duration(elapsed(task, now))}
+        {task.state === "RUNNING" && (
+          <span className="timeline-percent">{Math.floor(ofTask(task, now))} % </span>
+        )}
+        {tookOf(task, now)}
       </span>
     </div>
   );
+}
+
+function tookOf(task: Task, now: number): string {
+  if (task.startTime !== null) return duration(elapsed(task, now));
+  return task.state === "CANCELLED" ? "never started" : "–";
 }
 
 function titleOf(task: Task): string {

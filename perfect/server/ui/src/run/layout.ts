@@ -1,7 +1,12 @@
 import { Graph as Dagre, layout } from "@dagrejs/dagre";
-import type { Graph } from "../lib/graph";
 
-export const NODE = { width: 190, height: 52 };
+import { NODE } from "./node";
+
+/** A graph as far as its layout goes by it. */
+export interface Edges {
+  ids: number[];
+  edges: [number, number][];
+}
 
 export interface Layout {
   width: number;
@@ -12,16 +17,16 @@ export interface Layout {
   paths: { key: string; d: string }[];
 }
 
-export function laidOut(graph: Graph): Layout {
+export function laidOut(graph: Edges): Layout {
   const dagre = new Dagre();
   dagre.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 60, marginx: 16, marginy: 16 });
   dagre.setDefaultEdgeLabel(() => ({}));
-  for (const node of graph.nodes) dagre.setNode(String(node.id), { ...NODE });
+  for (const id of graph.ids) dagre.setNode(String(id), { ...NODE });
   for (const [from, to] of graph.edges) dagre.setEdge(String(from), String(to));
   layout(dagre);
   const { width = 0, height = 0 } = dagre.graph();
   const places = new Map(
-    graph.nodes.map(({ id }) => {
+    graph.ids.map((id) => {
       const { x, y } = dagre.node(String(id)) as { x: number; y: number };
       return [id, { x, y }];
     }),

@@ -67,9 +67,11 @@ export function OneSchedule({ schedule, now }: { schedule: Schedule; now: number
             <span className="quiet">
               , then{" "}
               {schedule.next.slice(1).map((at, place) => (
-                <span key={at} title={fullTime(at)}>
+                <span key={at}>
                   {place > 0 && " · "}
-                  {time(at, now)}
+                  <span className="then" title={fullTime(at)}>
+                    {time(at, now)}
+                  </span>
                 </span>
               ))}
             </span>

@@ -28,9 +28,9 @@ function None() {
   return (
     <div className="notice stack">
       <p>No flow has a schedule. A flow says itself when it is to run:</p>
-      <pre>{`from perfect import flow, listen
+      <pre>{`from perfect import CronSchedule, flow, listen
 
-@flow(schedule="0 3 * * *")  # every night at three
+@flow(schedule=CronSchedule("0 3 * * *"))  # every night at three
 def nightly(): ...
 
 listen()`}</pre>

@@ -1,10 +1,11 @@
 import { useQuery } from "@tanstack/react-query";
-import { Link, useLocation, useSearch } from "wouter";
+import { Link, useLocation } from "wouter";
 import { BASE } from "../api/client";
 import { flows, statisticsOf, taskHistory } from "../api/queries";
 import type { Statistics, TaskStatistics } from "../api/types";
 import { duration, fullTime, time } from "../lib/format";
 import { Answer } from "../parts/Answer";
+import { useQueryString } from "../parts/search";
 import { useTitle } from "../parts/title";
 import { type Column, NUMBERS, Numbers } from "./Numbers";
 import { TrendPanel } from "./TrendPanel";
@@ -74,9 +75,8 @@ function Figures({ of, lastRun }: { of: Statistics; lastRun: string | null }) {
 }
 
 function Tasks({ flow, tasks }: { flow: string; tasks: TaskStatistics[] }) {
-  useSearch();
   const [path] = useLocation();
-  const chosen = new URLSearchParams(location.search).get("task");
+  const chosen = new URLSearchParams(useQueryString()).get("task");
   const task = tasks.find((one) => one.taskName === chosen);
   const first: Column<TaskStatistics> = {
     name: "Task",

@@ -28,7 +28,7 @@ export default function TrendChart({
     if (place === null) return;
     const level = (value: number | null) => trend.times.map(() => value);
     const chart = new uPlot(
-      optionsOf(place.clientWidth),
+      optionsOf(place.clientWidth, average, p95),
       [trend.times, trend.completed, trend.failed, trend.other, level(average), level(p95)],
       place,
     );
@@ -49,7 +49,7 @@ export default function TrendChart({
   return <div className="trend" ref={box} role="img" aria-label={label} />;
 }
 
-function optionsOf(width: number): uPlot.Options {
+function optionsOf(width: number, average: number | null, p95: number | null): uPlot.Options {
   const colour = (name: string) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const font = `12px ${getComputedStyle(document.documentElement).fontFamily}`;
@@ -67,6 +67,13 @@ function optionsOf(width: number): uPlot.Options {
     paths: () => null,
     points: { show: false },
   });
+  const line = (label: string, stroke: string, dash: number[]): uPlot.Series => ({
+    label,
+    stroke: colour(stroke),
+    dash,
+    value: () => "",
+    points: { show: false },
+  });
   return {
     width,
     height: HEIGHT,
@@ -78,7 +85,11 @@ function optionsOf(width: number): uPlot.Options {
         space: 70,
         values: (_, marks, __, ___, apart) => timeMarks(marks, apart),
       },
-      { ...axis, size: 74, values: (_, marks) => marks.map((ms) => duration(ms)) },
+      {
+        ...axis,
+        values: (_, marks) => marks.map((ms) => duration(ms)),
+        size: (_, marks) => 24 + 7 * Math.max(0, ...(marks ?? []).map((mark) => mark.length)),
+      },
     ],
     series: [
       {
@@ -96,8 +107,8 @@ function optionsOf(width: number): uPlot.Options {
       },
       marks("failed", "✗", "red"),
       marks("others", "■", "violet"),
-      { label: "average", stroke: colour("cyan"), dash: [8, 5], value, points: { show: false } },
-      { label: "p95", stroke: colour("amber"), dash: [2, 4], value, points: { show: false } },
+      line(`╌ average ${duration(average)}`, "cyan", [8, 5]),
+      line(`┈ p95 ${duration(p95)}`, "amber", [2, 4]),
     ],
     hooks: {
       draw: [

@@ -1,0 +1,2 @@
+/** px */
+export const NODE = { width: 190, height: 52 };

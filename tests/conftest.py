@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from perfect import context
 from perfect import session as sessions
 from perfect.definitions import get_registry
 from tests.support.backend import BackendProcess
@@ -49,6 +50,7 @@ def own_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     flows, tasks = dict(registry.flows), dict(registry.tasks)
     yield
     sessions.reset(forget=True)
+    assert not context._active, "a run goes on after its test"
     registry.clear()
     registry.flows.update(flows)
     registry.tasks.update(tasks)

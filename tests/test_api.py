@@ -52,13 +52,14 @@ def server(*answers: bytes, hold: bool = False) -> Iterator[tuple[str, list[byte
                     return
                 with connection:
                     connection.settimeout(10)
-                    head = b""
-                    while b"\r\n\r\n" not in head:
-                        data = connection.recv(65536)
-                        if not data:
-                            break
-                        head += data
-                    got.append(head)
+                    # all of it: what is left unread when this closes would reset the connection
+                    with connection.makefile("rb") as file:
+                        head, length = b"", 0
+                        while (line := file.readline()).strip():
+                            head += line
+                            name, _, value = line.partition(b":")
+                            length = int(value) if name.lower() == b"content-length" else length
+                        got.append(head + line + file.read(length))
                     connection.sendall(answer)
                     if hold:
                         connection.recv(1)

@@ -225,7 +225,7 @@ def test_what_the_runs_of_a_schedule_are_given() -> None:
             for value in (
                 date(2026, 1, 1),
                 b"x",
-                object(),
+                range(3),
                 math.nan,
                 math.inf,
                 2**63,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.support.processes import free_port, poll_until
+from tests.support.processes import poll_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,12 +34,14 @@ class DaskCluster:
 
     def start(self, *options: str) -> DaskCluster:
         """Start the scheduler."""
-        port = free_port()
-        self.address = f"tcp://127.0.0.1:{port}"
         self.scheduler = self._run(
-            *("scheduler", "--host", self.address, "--no-dashboard", "--no-show"),
-            *("--dashboard-address", "127.0.0.1:0", *options),
+            *("scheduler", "--host", "tcp://127.0.0.1", "--port", "0", "--no-dashboard"),
+            *("--no-show", "--dashboard-address", "127.0.0.1:0", *options),
         )
+        said = (self._folder / "scheduler-0.log").read_text()
+        found = re.search(r"Scheduler at: *(tcp://\S+)", said)
+        assert found is not None, said
+        self.address = found[1]
         return self
 
     def add_worker(self, *options: str, threads: int = 1) -> subprocess.Popen[bytes]:

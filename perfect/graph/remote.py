@@ -205,8 +205,10 @@ def begun(work: Work) -> None:
         return
     try:
         work.begin()
-    except RunCancelled:  # it did not know; what becomes of it is told all the same
+    except RunCancelled:  # it did not know; what it says and becomes is told all the same
         work.begin(begun=False)
+        if work.entry is not None:
+            work.entry.run.put(work.entry)  # its lines come after it
 
 
 def hear(work: Work, said: list[Said]) -> None:

@@ -194,7 +194,11 @@ def test_each_request_ends_once_whichever_backend_or_worker_is_killed(
         else:
             assert state == "FAILED", (run, state)
             assert reason.startswith(("no sign of life", "it was offered")), (run, reason)
-    assert ends["FAILED"] <= 2 * kills  # what two places of a killed worker were at
+    failed = {run: reason for run, state, reason in rows if state == "FAILED"}
+    # What two places of a killed worker were at. It may also have had no time to tell the end of one.
+    assert (
+        len(failed.keys() - {run for run in failed if noted[f"ended {run}"]}) <= 2 * kills
+    ), failed
 
 
 TALKS = """

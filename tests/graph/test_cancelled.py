@@ -12,7 +12,9 @@ import pytest
 
 from perfect import RunCancelled
 from perfect.core import Executor, Flow, LocalDaskExecutor
+from perfect.graph import remote
 from perfect.graph.executors import dask, process
+from perfect.graph.executors.base import Work
 from perfect.session import CANCELLED, get_session
 from perfect.testing import RecordedRun, mock
 from tests.graph import graph_steps as steps
@@ -46,7 +48,12 @@ def executor(under_test: UnderTest) -> Iterator[Executor]:
         yield made
 
 
-def cancelled_once(there: Callable[[], object], flow: Flow, executor: Executor) -> RecordedRun:
+def cancelled_once(
+    there: Callable[[], object],
+    flow: Flow,
+    executor: Executor,
+    then: Callable[[], object] = lambda: None,
+) -> RecordedRun:
     """Run a flow, and cancel it as the backend would as soon as something is there."""
     with mock() as recorder:
 
@@ -54,6 +61,7 @@ def cancelled_once(there: Callable[[], object], flow: Flow, executor: Executor) 
             poll_until(there)
             for run_id in list(get_session().active):
                 get_session().cancel(run_id)
+            then()
 
         thread = threading.Thread(target=cancel)
         thread.start()
@@ -96,6 +104,26 @@ def test_a_task_that_asks_ends_by_itself_and_nothing_begins_after_it(
     ]
     assert run.task("until_cancelled").logs == ["cancelled: False", "cancelled: True"]
     assert nothing_more_than(before), (_left(), before)
+
+
+def test_what_it_says_is_its_own_though_its_beginning_is_heard_of_late(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere, a task may have begun while the run is cancelled here."""
+    cancelled = threading.Event()
+    begun = remote.begun
+
+    def late(work: Work) -> None:
+        assert cancelled.wait(10)
+        begun(work)
+
+    monkeypatch.setattr(remote, "begun", late)
+    told = tmp_path / "told"
+    with Flow("asks") as flow:
+        steps.until_cancelled(str(told))
+    run = cancelled_once(told.exists, flow, executor, then=cancelled.set)
+    assert states(run) == [("until_cancelled", "COMPLETED", None)]
+    assert run.task("until_cancelled").logs == ["cancelled: False", "cancelled: True"]
 
 
 def test_what_waits_for_a_place_is_cancelled(

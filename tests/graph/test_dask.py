@@ -29,7 +29,7 @@ from perfect.outcomes import Cancelled
 from perfect.records import TaskRun
 from perfect.testing import Recorder, mock
 from tests.support.dask import DaskCluster, dask_cluster
-from tests.support.processes import Script, poll_until
+from tests.support.processes import Script, children_of, poll_until
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 
@@ -574,13 +574,7 @@ def test_ctrl_c_while_the_cluster_comes_up(tmp_path: Path) -> None:
         """,
     )
     with script.started() as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        tasks = children.parents[1]
-
-        def has_children() -> bool:
-            return any((one / "children").read_text() for one in tasks.iterdir())
-
-        poll_until(has_children, every=0.002)
+        poll_until(lambda: children_of(process.pid), every=0.002)
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")

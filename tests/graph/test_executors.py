@@ -22,7 +22,7 @@ from perfect.testing import RecordedRun, mock
 from tests.graph import graph_steps as steps
 from tests.graph.executors_under_test import EXECUTORS, UnderTest
 from tests.support.backend import BackendProcess
-from tests.support.processes import Script, await_line, poll_until
+from tests.support.processes import Script, await_line, children_of, poll_until
 
 MEGABYTES_10 = 10 << 20
 
@@ -361,16 +361,11 @@ def _threads(prefix: str = "") -> list[str]:
     return sorted(one.name for one in threading.enumerate() if one.name.startswith(prefix))
 
 
-def _children() -> list[str]:
-    """The processes that this one has started, zombies too."""
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+def _left() -> tuple[list[str], list[int], int]:
+    return _threads(), children_of(os.getpid()), len(os.listdir("/proc/self/fd"))
 
 
-def _left() -> tuple[list[str], list[str], int]:
-    return _threads(), _children(), len(os.listdir("/proc/self/fd"))
-
-
-def nothing_more_than(before: tuple[list[str], list[str], int]) -> bool:
+def nothing_more_than(before: tuple[list[str], list[int], int]) -> bool:
     """Whether threads, children and open files are those of before, or fewer."""
     threads, children, files = _left()
     more = (Counter(threads) - Counter(before[0])) + (Counter(children) - Counter(before[1]))

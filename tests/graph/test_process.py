@@ -19,7 +19,7 @@ from perfect.records import TaskRun
 from perfect.testing import mock
 from tests.graph import graph_steps as steps
 from tests.support.backend import BackendProcess
-from tests.support.processes import Script, await_line, poll_until, python
+from tests.support.processes import Script, await_line, children_of, poll_until, python
 
 
 def run(flow: Flow, workers: int = 2, **options: Any) -> State:
@@ -35,10 +35,9 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def left() -> tuple[list[str], list[str]]:
+def left() -> tuple[list[int], list[str]]:
     """The processes that this one has started, zombies too, and its open descriptors."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return children, sorted(os.listdir("/proc/self/fd"))
+    return children_of(os.getpid()), sorted(os.listdir("/proc/self/fd"))
 
 
 # --- what is asked for ------------------------------------------------------------------------
@@ -422,8 +421,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path, method: str) ->
     folder.mkdir()
     with Script(tmp_path / "orphans.py", ORPHANS).started(folder, method) as process:
         busy = int(await_line(process, "pid").split()[1])
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        workers = {int(pid) for pid in children}
+        workers = set(children_of(process.pid))
         assert busy in workers and len(workers) >= 3
         process.kill()
         process.wait()

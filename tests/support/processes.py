@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,18 @@ def python(
             yield process
         finally:
             process.kill()
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that one has started and that are still there, zombies too."""
+    # Not from /proc/*/task/*/children, which leaves some out while others of them end (proc(5)).
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 class Script:

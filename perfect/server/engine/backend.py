@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -292,21 +292,6 @@ class Backend:
     def uptime(self) -> float:
         """Seconds since the start."""
         return self.clock.monotonic() - self._started
-
-    async def poll(
-        self, speaker: Speaker, slots: int | None, gone: Callable[[], Awaitable[None]]
-    ) -> dict[str, Any] | None:
-        """Wait for an execution request, or for word that a run is to be cancelled.
-
-        Args:
-            speaker: who asks.
-            slots: free places of a native poller, which will claim; None for one that starts what it is handed.
-            gone: returns when the poller has closed the connection.
-
-        Returns:
-            The request, ``{"cancel": id}`` for a native poller, or None when there was none in time.
-        """
-        return await self.desk.poll(speaker, slots, gone)
 
     def _to_cancel(self, session: str) -> list[str]:
         with self.read() as connection:

@@ -17,6 +17,8 @@ from perfect.server.store import sessions, signs
 
 # names of flows, and ids of runs, that are listed per session
 _LISTED = 100
+# of sessions: seconds since each was heard of, and its active runs
+_Ages = dict[str, tuple[float, tuple[str, ...]]]
 
 
 @dataclass(slots=True)
@@ -81,23 +83,13 @@ class Clients:
 
     def connected(self) -> set[str]:
         """Sessions that have an open poll, or were heard of a moment ago; thread-safe."""
-        ages, now = self._liveness.ages(), self._clock.now()
-        return {
-            session
-            for session, known in list(self._sessions.items())
-            if _silent(session, known, ages, now) < self._silence
-        }
+        return set(self._here(self._liveness.ages(), self._clock.now()))
 
     def listed(self, connection: Connection) -> list[dict[str, Any]]:
         """Every connected session, grouped by client, as it is shown; thread-safe."""
         ages = self._liveness.ages()
         now = self._clock.now()
-        here = self.connected()
-        found = {
-            session: (_silent(session, known, ages, now), known)
-            for session, known in list(self._sessions.items())
-            if session in here
-        }
+        found = self._here(ages, now)
         for session, (age, known) in self._elsewhere(connection, now).items():
             if session not in found or age < found[session][0]:
                 found[session] = age, known
@@ -133,6 +125,14 @@ class Clients:
         known = {session: self._sessions[session] for session in of if session in self._sessions}
         return {session: orjson.dumps(facts).decode() for session, facts in known.items()}
 
+    def _here(self, ages: _Ages, now: int) -> dict[str, tuple[float, _Session]]:
+        """The connected sessions that this backend has heard, and how many seconds ago."""
+        silent = (
+            (session, _silent(session, known, ages, now), known)
+            for session, known in list(self._sessions.items())
+        )
+        return {session: (age, known) for session, age, known in silent if age < self._silence}
+
     def _elsewhere(self, connection: Connection, now: int) -> dict[str, tuple[float, _Session]]:
         """Sessions of which other backends have heard, and how many seconds ago."""
         if self._me is None:
@@ -145,9 +145,7 @@ class Clients:
         }
 
 
-def _silent(
-    session: str, known: _Session, ages: dict[str, tuple[float, tuple[str, ...]]], now: int
-) -> float:
+def _silent(session: str, known: _Session, ages: _Ages, now: int) -> float:
     """Seconds since the session was heard last."""
     if known.polls:
         return 0.0

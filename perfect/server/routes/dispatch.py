@@ -88,7 +88,7 @@ async def poll(
 ) -> Json:
     await backend.alive(speaker, monitored=True)
     with backend.polls.take(speaker.session), backend.clients.polling(speaker, slots):
-        return Json(await backend.poll(speaker, slots, partial(gone, request)))
+        return Json(await backend.desk.poll(speaker, slots, partial(gone, request)))
 
 
 @router.post(

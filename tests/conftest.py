@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if "soak" not in item.keywords]
     config.hook.pytest_deselected(items=[item for item in items if "soak" in item.keywords])
     items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have measured, also in processes of pytest-xdist."""
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind)]
+    told = [value for one in reports for name, value in one.user_properties if name == "figures"]
+    if told:
+        terminalreporter.section("figures")
+        for text in sorted(told):
+            terminalreporter.write_line(text)
+
+
+@pytest.fixture
+def figures(
+    record_property: Callable[[str, object], None], request: pytest.FixtureRequest
+) -> Callable[..., None]:
+    """Tell a test's figures in the summary: what was done, and how long the test took."""
+    began = time.monotonic()
+
+    def say(**values: Any) -> None:
+        values["seconds"] = time.monotonic() - began
+        shown = ", ".join(
+            f"{name.replace('_', ' ')} {round(value, 3) if isinstance(value, float) else value}"
+            for name, value in values.items()
+        )
+        record_property("figures", f"{request.node.name}: {shown}")
+
+    return say
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,11 @@ from tests.benchmarks import graphs, measure
 
 
 @pytest.mark.e2e
-def test_every_benchmark_gives_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_benchmark_gives_a_figure(record_property: Callable[[str, object], None]) -> None:
     figures = measure.measure_all(calls=500, lines=500, idle=1)
     assert len(figures) == 11
     assert all(figure.measured > 0 for figure in figures if figure.unit in ("µs", "ms", "MiB"))
-    with capsys.disabled():
-        print("\n" + measure.table(figures))
+    record_property("figures", measure.table(figures))
 
 
 @pytest.mark.parametrize("make", [*graphs.SHAPES.values(), graphs.lanes])
@@ -37,10 +36,11 @@ def test_a_graph_has_as_many_nodes_as_asked_and_the_same_result_everywhere(
 
 # Each measurement sees before it takes the time that the last result is that of a plain loop.
 @pytest.mark.e2e
-def test_every_graph_benchmark_gives_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_graph_benchmark_gives_a_figure(
+    record_property: Callable[[str, object], None],
+) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed: nothing to compare with")
     figures = graphs.measure_all(nodes=60, few=30, large=120, repeats=1)
     assert all(0 < figure.value < math.inf for figure in figures)
     assert len(figures) == 79
-    with capsys.disabled():
-        print("\n" + graphs.table(figures))
+    record_property("figures", graphs.table(figures))

@@ -17,19 +17,30 @@ import { useTasks } from "../run/useTasks";
 import "../run/run.css";
 
 export function RunPage({ id }: { id: string }) {
-  useEffect(() => {
-    feed.follow(id);
-    return () => feed.follow(null);
-  }, [id]);
   const found = useQuery(runQuery(id));
-  if (found.error instanceof Refused && found.error.status === 404) {
-    return (
-      <p className="notice">
-        There is no such run, or it was deleted. <Link href="/history">To the history</Link>
-      </p>
-    );
-  }
+  const unknown = found.error instanceof Refused && found.error.status === 404;
+  useEffect(() => {
+    // of a run that is not there, there is no stream
+    feed.follow(unknown ? null : id);
+    return () => feed.follow(null);
+  }, [id, unknown]);
+  if (unknown) return <Unknown id={id} />;
   return <Answer of={found}>{(run) => <Whole run={run} said={found.dataUpdatedAt} />}</Answer>;
+}
+
+function Unknown({ id }: { id: string }) {
+  useTitle("No such run");
+  return (
+    <div className="notice">
+      <h1>There is no such run</h1>
+      <p className="wrap">
+        Nothing is known of <code>{id}</code>: it was deleted, or its address is not quite right.
+      </p>
+      <Link href="/history" className="button">
+        To the history
+      </Link>
+    </div>
+  );
 }
 
 /** @param said when the backend said so. */

@@ -7,6 +7,7 @@ import { type Span, spanOf, tickLabel, ticks } from "../lib/timeline";
 import { useNow } from "../lib/useNow";
 import { useWide } from "../lib/useWide";
 import { TimelineRow } from "./TimelineRow";
+import "./timeline.css";
 import type { Choose } from "./useChosenTask";
 
 // px; heights of the axis and of rows

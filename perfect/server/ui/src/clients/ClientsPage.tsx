@@ -11,7 +11,8 @@ import { Progress } from "../parts/Progress";
 import { useTitle } from "../parts/title";
 import "./clients.css";
 
-// ms: that somebody was heard of again is no event
+// ms: The stream tells who comes and goes and what they run, but not that somebody was heard of again: that would be an
+// event for each heartbeat of everyone. So "last heard" is asked for, on this page only and while somebody looks at it.
 const HEARD_EVERY = 5000;
 const FLOWS_SHOWN = 8;
 const RUNS_SHOWN = 10;

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useEffect } from "react";
+import { useEffect, useState } from "react";
 import { Link } from "wouter";
 import { Refused } from "../api/client";
 import { run as runQuery } from "../api/queries";
@@ -17,8 +17,10 @@ import { useTasks } from "../run/useTasks";
 import "../run/run.css";
 
 export function RunPage({ id }: { id: string }) {
-  const found = useQuery(runQuery(id));
-  const unknown = found.error instanceof Refused && found.error.status === 404;
+  // An id is given once: what is unknown, or was deleted, stays so, and is not asked for again.
+  const [unknown, setUnknown] = useState(false);
+  const found = useQuery({ ...runQuery(id), enabled: !unknown });
+  if (!unknown && found.error instanceof Refused && found.error.status === 404) setUnknown(true);
   useEffect(() => {
     // of a run that is not there, there is no stream
     feed.follow(unknown ? null : id);

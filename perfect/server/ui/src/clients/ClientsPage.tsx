@@ -89,7 +89,7 @@ function OneClient({
   return (
     <section className="stack" aria-label={`client ${name}`}>
       <div className="row">
-        <h2 className="clients-name">{name}</h2>
+        <h2 className="clients-name name">{name}</h2>
         <span className="quiet">{count(client.sessionCount, "session")}</span>
       </div>
       <Many of={client.sessions} step={20}>

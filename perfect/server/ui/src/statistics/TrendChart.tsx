@@ -29,7 +29,7 @@ export default function TrendChart({
     if (place === null) return;
     const level = (value: number | null) => trend.times.map(() => value);
     const chart = new uPlot(
-      optionsOf(place.clientWidth, average, p95),
+      optionsOf(place.clientWidth, trend.times, average, p95),
       [trend.times, trend.completed, trend.failed, trend.other, level(average), level(p95)],
       place,
     );
@@ -50,7 +50,12 @@ export default function TrendChart({
   return <div className="trend" ref={box} role="img" aria-label={label} />;
 }
 
-function optionsOf(width: number, average: number | null, p95: number | null): uPlot.Options {
+function optionsOf(
+  width: number,
+  times: number[],
+  average: number | null,
+  p95: number | null,
+): uPlot.Options {
   const colour = (name: string) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const font = `12px ${getComputedStyle(document.documentElement).fontFamily}`;
@@ -81,7 +86,8 @@ function optionsOf(width: number, average: number | null, p95: number | null): u
     height: HEIGHT,
     cursor: { y: false, points: { show: false } },
     scales: {
-      x: { range: (_, first, last) => timeRange(first, last) },
+      // what it would be given of a single time is years
+      x: { range: () => timeRange(times[0] ?? 0, times.at(-1) ?? 0) },
       y: { range: (_, __, most) => [0, most * 1.15 || 1] },
     },
     axes: [

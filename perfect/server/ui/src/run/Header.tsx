@@ -91,31 +91,30 @@ function Actions({ run }: { run: Run }) {
           Report
         </a>
       )}
-      {TERMINAL.has(run.state) ? (
-        <>
-          <button
-            type="button"
-            className={run.state === "COMPLETED" ? "" : "primary"}
-            onClick={() => act.mutate("retry")}
-            disabled={act.isPending || !may}
-          >
-            Run again
-          </button>
-          {run.flowId !== null && may && (
-            <Link
-              className="button"
-              href={`/?run=${encodeURIComponent(run.flowId)}&from=${encodeURIComponent(run.id)}`}
-            >
-              Run again with …
-            </Link>
-          )}
-        </>
-      ) : (
+      {may && TERMINAL.has(run.state) && (
+        <button
+          type="button"
+          className={run.state === "COMPLETED" ? "" : "primary"}
+          onClick={() => act.mutate("retry")}
+          disabled={act.isPending}
+        >
+          Run again
+        </button>
+      )}
+      {may && TERMINAL.has(run.state) && run.flowId !== null && (
+        <Link
+          className="button"
+          href={`/?run=${encodeURIComponent(run.flowId)}&from=${encodeURIComponent(run.id)}`}
+        >
+          Run again with …
+        </Link>
+      )}
+      {may && !TERMINAL.has(run.state) && (
         <button
           type="button"
           className="danger"
           onClick={() => act.mutate("cancel")}
-          disabled={act.isPending || run.cancelling || !may}
+          disabled={act.isPending || run.cancelling}
         >
           {run.cancelling ? "Cancelling …" : "Cancel"}
         </button>

@@ -62,12 +62,12 @@ export function TimelineRow({ task, span, now, top, height, place, chosen, choos
             <span aria-hidden="true">⚠</span> slow
           </span>
         )}
-        {task.state === "RUNNING" && (
+        {task.state === "RUNNING" && !slow && (
           <span className="timeline-percent">{Math.floor(ofTask(task, now))} %</span>
         )}
         <span>{tookOf(task, now)}</span>
         {task.state === "RUNNING" && task.estimatedTime > 0 && (
-          <span className="quiet timeline-percent" title="as long as it is expected to take">
+          <span className="quiet timeline-estimate" title="as long as it is expected to take">
             of ≈ {duration(task.estimatedTime)}
           </span>
         )}
@@ -77,7 +77,8 @@ export function TimelineRow({ task, span, now, top, height, place, chosen, choos
 }
 
 function slowWords(task: Task): string {
-  return task.unusualAfterMs === null
+  // of one that is over, what is usual has changed by it
+  return task.unusualAfterMs === null || task.state !== "RUNNING"
     ? "unusually slow"
     : `unusually slow: it usually takes less than ${duration(task.unusualAfterMs)}`;
 }

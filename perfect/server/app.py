@@ -80,7 +80,7 @@ def create_app(settings: ServerSettings | None = None, clock: Clock | None = Non
     app.state.backend = backend
     answered = observer.Answered()
     app.state.metrics = metrics.Metrics(backend, answered)
-    answers.install(app)
+    answers.install(app, ui.lost)
     methods.install(app, settings.base_path)
     docs.install(app)
     # the last one added is the first one asked

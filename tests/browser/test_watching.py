@@ -72,7 +72,9 @@ def test_a_run_is_cancelled_and_run_again(shop: Workshop, view: View) -> None:
 
 
 def test_a_restart_of_the_backend_is_shown_and_survived(shop: Workshop, view: View) -> None:
-    view.expect("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET")
+    view.expect(
+        "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE"
+    )
     run = shop.run("gated")
     page = view.open(f"/runs/{run}")
     status = page.locator("[data-connection]").first

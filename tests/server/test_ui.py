@@ -57,6 +57,22 @@ def test_every_address_of_the_dashboard_gives_its_page(
     assert page.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ("/nowhere", "/history/older", "/run/x"))
+def test_a_browser_at_an_address_that_nothing_is_at_is_shown_the_page(
+    launch: Callable[..., Running], built: Path, path: str
+) -> None:
+    peer = launch().peer()
+    peer.headers["Accept"] = "text/html,application/xhtml+xml,*/*;q=0.8"
+    page = peer.get(path)
+    assert page.status == 404 and _sources(page) == ["/", "./assets/index-1a2b.js"]
+    assert page.headers["cache-control"] == "no-store"
+    assert "script-src" in page.headers["content-security-policy"]
+    for other in (f"/api{path}", f"/assets{path}"):
+        assert "index-1a2b" not in peer.get(other).text
+    del peer.headers["Accept"]
+    assert peer.get(path).refused(404)["error"] == "there is nothing at this address"
+
+
 def test_scripts_come_from_here_only(launch: Callable[..., Running], built: Path) -> None:
     page = launch().peer().get("/")
     policy = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -34,8 +35,13 @@ def failure(
     return Json({"success": False, "error": error, "detail": detail}, status, headers)
 
 
-def install(app: FastAPI) -> None:
-    """Give every failure of the application the one shape."""
+def install(app: FastAPI, lost: Callable[[Request], Response | None]) -> None:
+    """Give every failure of the application the one shape.
+
+    Args:
+        app: whose failures these are.
+        lost: a page for who is at an address that nothing is at.
+    """
 
     @app.exception_handler(Refusal)
     async def _refused(_request: Request, error: Refusal) -> Response:
@@ -64,7 +70,9 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers) if error.headers else None
         if error.status_code == 404 and error.detail == "Not Found":
-            return failure(404, "there is nothing at this address", request.url.path, headers)
+            return lost(request) or failure(
+                404, "there is nothing at this address", request.url.path, headers
+            )
         return failure(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)

@@ -63,6 +63,16 @@ def _page(backend: TheBackend) -> Response:
     return HTMLResponse(built.plain.decode().replace("<head>", f"<head>{place}", 1))
 
 
+def lost(request: Request) -> Response | None:
+    """For an address that nothing is at: the dashboard, which says so, if it is a person's browser that asks."""
+    inside = "/api/" in request.url.path or "/assets/" in request.url.path
+    if request.method != "GET" or inside or "text/html" not in request.headers.get("accept", ""):
+        return None
+    page = _page(request.app.state.backend)
+    page.status_code = 404
+    return page
+
+
 for _path in PAGES:
     router.add_api_route(_path, _page, methods=["GET"])
 

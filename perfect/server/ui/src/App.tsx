@@ -1,5 +1,5 @@
 import { QueryClientProvider } from "@tanstack/react-query";
-import { Link, Route, Router, Switch } from "wouter";
+import { Route, Router, Switch } from "wouter";
 import { BASE } from "./api/client";
 import { queryClient } from "./api/queries";
 import { ClientsPage } from "./clients/ClientsPage";
@@ -7,6 +7,7 @@ import { History } from "./pages/History";
 import { Library } from "./pages/Library";
 import { RunPage } from "./pages/RunPage";
 import { Keys } from "./parts/Keys";
+import { NotFound } from "./parts/NotFound";
 import { Shell } from "./parts/Shell";
 import { SchedulesPage } from "./schedules/SchedulesPage";
 import { FlowPage } from "./statistics/FlowPage";
@@ -26,11 +27,7 @@ export function App() {
             <Route path="/statistics" component={StatisticsPage} />
             <Route path="/flows/*" component={FlowPage} />
             <Route path="/clients" component={ClientsPage} />
-            <Route>
-              <p className="notice">
-                There is no such page. <Link href="/">To the library</Link>
-              </p>
-            </Route>
+            <Route component={NotFound} />
           </Switch>
         </Shell>
       </Router>

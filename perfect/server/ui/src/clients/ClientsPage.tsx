@@ -11,7 +11,8 @@ import { Progress } from "../parts/Progress";
 import { useTitle } from "../parts/title";
 import "./clients.css";
 
-// ms: that somebody was heard of again is no event
+// ms: The stream tells who comes and goes and what they run, but not that somebody was heard of again: that would be an
+// event for each heartbeat of everyone. So "last heard" is asked for, on this page only and while somebody looks at it.
 const HEARD_EVERY = 5000;
 const FLOWS_SHOWN = 8;
 const RUNS_SHOWN = 10;
@@ -88,7 +89,7 @@ function OneClient({
   return (
     <section className="stack" aria-label={`client ${name}`}>
       <div className="row">
-        <h2 className="clients-name">{name}</h2>
+        <h2 className="clients-name name">{name}</h2>
         <span className="quiet">{count(client.sessionCount, "session")}</span>
       </div>
       <Many of={client.sessions} step={20}>

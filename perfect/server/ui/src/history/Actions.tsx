@@ -43,20 +43,11 @@ const ACTIONS: readonly Action[] = [
 ];
 
 /**
- * What can be done with the chosen runs.
+ * What can be done with the chosen runs; there only while some are.
  *
  * @param more whether there are others that match.
- * @param empty whether there is nothing to choose; what is being done goes on to its end.
  */
-export function Actions({
-  chosen,
-  more,
-  empty,
-}: {
-  chosen: Chosen;
-  more: boolean;
-  empty: boolean;
-}) {
+export function Actions({ chosen, more }: { chosen: Chosen; more: boolean }) {
   const queries = useQueryClient();
   // The runs are kept as they were when it was asked: a list goes on changing.
   const [asking, setAsking] = useState<{ action: Action; runs: Run[]; others: number } | null>(
@@ -72,12 +63,10 @@ export function Actions({
     chosen.clear();
     void queries.invalidateQueries({ queryKey: ["runs"] });
   };
-  if (empty && runs.length === 0 && asking === null) return null;
+  if (runs.length === 0 && asking === null) return null;
   return (
     <section className="row actions" aria-label="chosen runs">
-      <span role="status">
-        {runs.length === 0 ? "None selected" : `${count(runs.length, "run")} selected`}
-      </span>
+      <b role="status">{count(runs.length, "run")} selected</b>
       {ACTIONS.map((action) => {
         const able = fitting(action);
         return (
@@ -105,11 +94,9 @@ export function Actions({
           {all.isPending ? "Selecting …" : "Select all that match"}
         </button>
       )}
-      {runs.length > 0 && (
-        <button type="button" className="plain" onClick={chosen.clear}>
-          Select none
-        </button>
-      )}
+      <button type="button" className="plain" onClick={chosen.clear}>
+        Select none
+      </button>
       {runs.length === MOST && (
         <p className="warning">⚠ The newest {MOST.toLocaleString("en")}: no more at once.</p>
       )}

@@ -36,4 +36,8 @@ describe.each([
   it.each(pairs)("%s on %s is readable (WCAG AA)", (ink, paper) => {
     expect(contrast(palette[ink] ?? "", palette[paper] ?? "")).toBeGreaterThanOrEqual(4.5);
   });
+
+  it.each(["ground", "panel"])("the edges of controls are seen on %s", (paper) => {
+    expect(contrast(palette.edge ?? "", palette[paper] ?? "")).toBeGreaterThanOrEqual(3);
+  });
 });

@@ -29,25 +29,42 @@ export function trendOf(history: Ended[]): Trend {
   };
 }
 
+// s: what an axis shows at least, so that its marks can be told apart
+const LEAST = 20;
+
+/**
+ * From when to when an axis of time goes: beyond the first and the last that stand on it, and with room around a
+ * single one.
+ *
+ * @param first s since the epoch.
+ * @param last s since the epoch.
+ */
+export function timeRange(first: number, last: number): [number, number] {
+  const room = Math.max((last - first) * 0.03, (LEAST - (last - first)) / 2);
+  return [first - room, last + room];
+}
+
 const DAY = 86_400;
+const MONTH = 28 * DAY;
 const day = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short" });
 const minute = new Intl.DateTimeFormat("sv-SE", { hour: "2-digit", minute: "2-digit" });
 const second = new Intl.DateTimeFormat("sv-SE", { timeStyle: "medium" });
 
 /**
- * What stands at the marks of an axis of time, in the viewer's zone.
+ * What stands at the marks of an axis of time, in the viewer's zone: the day, too, where it is another than before.
  *
  * @param marks s since the epoch.
  * @param apart s from one to the next.
  */
-export function timeMarks(marks: number[], apart: number): string[] {
-  let before = "";
+export function timeMarks(marks: number[], apart: number, now = Date.now()): string[] {
+  let before = day.format(now);
   return marks.map((mark) => {
     const at = new Date(mark * 1000);
-    const today = day.format(at).slice(5); // without the year
-    if (apart >= DAY) return today;
+    const today = day.format(at);
+    if (apart >= MONTH) return today.slice(0, 7);
+    if (apart >= DAY) return today.slice(5); // without the year
     const clock = (apart < 60 ? second : minute).format(at);
-    const shown = before !== "" && before !== today ? `${clock}\n${today}` : clock;
+    const shown = before === today ? clock : `${clock}\n${today.slice(5)}`;
     before = today;
     return shown;
   });

@@ -133,7 +133,7 @@ function Last({ run, now }: { run: Run; now: number }) {
     <Link href={`/runs/${run.id}`} className="last">
       <StateMark state={run.state} cancelling={run.cancelling} />{" "}
       <span title={fullTime(at)}>{distance(at, Math.max(now, Date.parse(at)))}</span>
-      {run.durationMs !== null && <> · {duration(run.durationMs)}</>}
+      {run.durationMs !== null && ` ·\u00a0${duration(run.durationMs)}`}
     </Link>
   );
 }

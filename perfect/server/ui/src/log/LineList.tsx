@@ -28,12 +28,15 @@ export function LineList({
   names,
   word,
   wrap,
+  times,
   over,
 }: {
   store: LogStore;
   names: string[];
   word: string;
   wrap: boolean;
+  /** Whether the times of the lines are shown, where there is room. */
+  times: boolean;
   over: boolean;
 }) {
   const frame = useRef<HTMLDivElement>(null);
@@ -123,7 +126,7 @@ export function LineList({
     "--digits": String(last < 0 ? 1 : seqWidth(store, last)),
   } as CSSProperties;
   return (
-    <div className="log-frame panel" data-wrap={wrap} style={style}>
+    <div className="log-frame panel" data-wrap={wrap} data-times={times} style={style}>
       {left > 0 && (
         <p className="quiet log-left">
           The first {count(left * PAGE, "line")} are in the download, and found by a filter.
@@ -165,7 +168,8 @@ export function LineList({
         <div className="log-foot">
           {following && !over ? (
             <span className="quiet">
-              <span aria-hidden="true">▼</span> following the end; scroll up to stop
+              <span aria-hidden="true">▼</span> following the end
+              {!fits && "; scroll up to stop"}
             </span>
           ) : (
             <button type="button" onClick={toEnd}>

@@ -27,17 +27,21 @@ export const LineRow = memo(function LineRow({
   chosen: boolean;
 }) {
   const mark = MARKS[line.level ?? ""] ?? (line.stream === "stderr" ? "stderr" : null);
+  const when = `${fullTime(line.time)}${name ? ` · ${name}` : ""}`;
   return (
     <div className="line" data-seq={line.seq} aria-current={chosen ? "location" : undefined}>
       <a
         className="line-number"
         href={`${location.pathname}${location.search}#L${line.seq}`}
-        title={`${fullTime(line.time)}${name ? ` · ${name}` : ""}`}
+        title={when}
         aria-label={`line ${line.seq}`}
         tabIndex={-1}
       >
         {line.seq}
       </a>
+      <span className="line-time" title={when}>
+        {clock(line.time)}
+      </span>
       {name !== null && (
         <span className="line-task" title={name}>
           {name}
@@ -56,6 +60,14 @@ export const LineRow = memo(function LineRow({
     </div>
   );
 });
+
+/** The viewer's clock to the ms; by hand, for there are very many of them. */
+function clock(iso: string): string {
+  const at = new Date(iso);
+  const two = (n: number) => String(n).padStart(2, "0");
+  const ms = String(at.getMilliseconds()).padStart(3, "0");
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`;
+}
 
 function part(piece: Piece, at: number) {
   const Tag = piece.hit ? "mark" : "span";

@@ -1,5 +1,5 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { useEffect, useMemo, useSyncExternalStore } from "react";
 import { useLocation, useSearch } from "wouter";
 import { ask, BASE } from "../api/client";
 import { run as runQuery, tasks as tasksQuery } from "../api/queries";
@@ -11,8 +11,8 @@ import { Filters } from "./Filters";
 import { LineList } from "./LineList";
 import "./ansi.css";
 import "./log.css";
+import { useRemembered } from "./remembered";
 import { type Filter, isFiltered, LogStore, PAGE, type Places, queryOf } from "./store";
-import { rememberWrapped, wrapped } from "./wrapped";
 
 const NO_NAMES: string[] = [];
 
@@ -29,7 +29,8 @@ export function Log({ id, task }: { id: string; task?: number }) {
   const run = useQuery(runQuery(id)).data;
   const total = run?.logLines;
   const names = useInfiniteQuery({ ...tasksQuery(id), select: namesOf }).data ?? NO_NAMES;
-  const [wrap, setWrap] = useState(wrapped);
+  const [wrap, setWrap] = useRemembered("wrap");
+  const [times, setTimes] = useRemembered("times");
   const [place, go] = useLocation();
 
   const store = useMemo(
@@ -70,14 +71,19 @@ export function Log({ id, task }: { id: string; task?: number }) {
           {task !== undefined && `, of ${names[task] ?? `task ${task}`} only`}
         </span>
         <span className="spacer" />
+        <label className="check log-times">
+          <input
+            type="checkbox"
+            checked={times}
+            onChange={(event) => setTimes(event.target.checked)}
+          />{" "}
+          times
+        </label>
         <label className="check">
           <input
             type="checkbox"
             checked={wrap}
-            onChange={(event) => {
-              setWrap(event.target.checked);
-              rememberWrapped(event.target.checked);
-            }}
+            onChange={(event) => setWrap(event.target.checked)}
           />{" "}
           wrap
         </label>
@@ -119,6 +125,7 @@ export function Log({ id, task }: { id: string; task?: number }) {
           names={filter.task === null ? names : NO_NAMES}
           word={filter.text}
           wrap={wrap}
+          times={times}
           over={over}
         />
       )}

@@ -24,11 +24,6 @@ export function History() {
     <div className="stack history">
       <h1>History</h1>
       <Filters search={search} go={(next) => go(next === "" ? "/history" : `/history?${next}`)} />
-      <Actions
-        chosen={chosen}
-        more={found.data !== undefined && (found.data.next !== null || paged)}
-        empty={found.data === undefined || found.data.runs.length === 0}
-      />
       <Answer of={found}>
         {({ runs, next }) => {
           if (runs.length === 0) return <None filtered={isFiltered(search)} paged={paged} />;
@@ -40,6 +35,10 @@ export function History() {
           );
         }}
       </Answer>
+      <Actions
+        chosen={chosen}
+        more={found.data !== undefined && (found.data.next !== null || paged)}
+      />
     </div>
   );
 }

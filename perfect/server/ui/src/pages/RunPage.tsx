@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useEffect } from "react";
+import { useEffect, useState } from "react";
 import { Link } from "wouter";
 import { Refused } from "../api/client";
 import { run as runQuery } from "../api/queries";
@@ -17,19 +17,32 @@ import { useTasks } from "../run/useTasks";
 import "../run/run.css";
 
 export function RunPage({ id }: { id: string }) {
+  // An id is given once: what is unknown, or was deleted, stays so, and is not asked for again.
+  const [unknown, setUnknown] = useState(false);
+  const found = useQuery({ ...runQuery(id), enabled: !unknown });
+  if (!unknown && found.error instanceof Refused && found.error.status === 404) setUnknown(true);
   useEffect(() => {
-    feed.follow(id);
+    // of a run that is not there, there is no stream
+    feed.follow(unknown ? null : id);
     return () => feed.follow(null);
-  }, [id]);
-  const found = useQuery(runQuery(id));
-  if (found.error instanceof Refused && found.error.status === 404) {
-    return (
-      <p className="notice">
-        There is no such run, or it was deleted. <Link href="/history">To the history</Link>
-      </p>
-    );
-  }
+  }, [id, unknown]);
+  if (unknown) return <Unknown id={id} />;
   return <Answer of={found}>{(run) => <Whole run={run} said={found.dataUpdatedAt} />}</Answer>;
+}
+
+function Unknown({ id }: { id: string }) {
+  useTitle("No such run");
+  return (
+    <div className="notice">
+      <h1>There is no such run</h1>
+      <p className="wrap">
+        Nothing is known of <code>{id}</code>: it was deleted, or its address is not quite right.
+      </p>
+      <Link href="/history" className="button">
+        To the history
+      </Link>
+    </div>
+  );
 }
 
 /** @param said when the backend said so. */

@@ -12,8 +12,13 @@ export function Answer<T>({
   if (of.data !== undefined) return <>{children(of.data)}</>;
   if (of.error !== null) {
     return (
-      <div className="notice" role="alert">
-        <p>{of.error.message}</p>
+      <div className="notice failed" role="alert">
+        <p>
+          <b>
+            <span aria-hidden="true">✗</span> This could not be read:
+          </b>{" "}
+          {of.error.message}
+        </p>
         <button type="button" onClick={() => void of.refetch()}>
           Try again
         </button>

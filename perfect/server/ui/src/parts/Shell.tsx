@@ -7,21 +7,23 @@ import { POLL_EVERY, useConnection } from "../api/stream";
 import { feed } from "../feed";
 import { ZONE } from "../lib/format";
 import { Boundary } from "./Boundary";
+import { Brand, Icon } from "./Icon";
 import { useArrival } from "./navigation";
+import "./shell.css";
 
 const PAGES = [
-  ["/", "Library"],
-  ["/history", "History"],
-  ["/schedules", "Schedules"],
-  ["/statistics", "Statistics"],
-  ["/clients", "Clients"],
+  ["/", "Library", "library"],
+  ["/history", "History", "history"],
+  ["/schedules", "Schedules", "schedules"],
+  ["/statistics", "Statistics", "statistics"],
+  ["/clients", "Clients", "clients"],
 ] as const;
 
 const CONNECTION = {
-  live: "● live",
-  connecting: "○ connecting …",
-  polling: `◐ no stream – asking every ${POLL_EVERY / 1000} s`,
-  away: "✗ disconnected – trying again",
+  live: ["●", "live"],
+  connecting: ["○", "connecting …"],
+  polling: ["◐", `no stream – asking every ${POLL_EVERY / 1000} s`],
+  away: ["✗", "disconnected – trying again"],
 } as const;
 
 export function Shell({ children }: { children: ReactNode }) {
@@ -37,18 +39,21 @@ export function Shell({ children }: { children: ReactNode }) {
       </button>
       <nav className="side" aria-label="pages">
         <Link href="/" className="brand">
+          <Brand />
           perfect
         </Link>
-        {PAGES.map(([href, name]) => (
-          <Link
-            key={href}
-            href={href}
-            className="item"
-            aria-current={path === href ? "page" : under(href, path) ? "true" : undefined}
-          >
-            {name}
-          </Link>
-        ))}
+        <div className="places">
+          {PAGES.map(([href, name, icon]) => (
+            <Link
+              key={href}
+              href={href}
+              aria-current={path === href ? "page" : under(href, path) ? "true" : undefined}
+            >
+              <Icon name={icon} />
+              {name}
+            </Link>
+          ))}
+        </div>
         <Foot />
       </nav>
       <main className="page" ref={main} tabIndex={-1}>
@@ -69,13 +74,14 @@ function under(href: string, path: string): boolean {
 function Foot() {
   const connection = useConnection(feed);
   const known = useQuery(version).data;
+  const [sign, words] = CONNECTION[connection];
   return (
     <div className="foot">
       <div role="status" className="connection" data-connection={connection}>
-        {CONNECTION[connection]}
+        <span aria-hidden="true">{sign}</span> {words}
       </div>
-      <div className="zone">times in {ZONE}</div>
-      {known !== undefined && <div className="zone">version {known.version}</div>}
+      <div>times in {ZONE}</div>
+      {known !== undefined && <div className="version">version {known.version}</div>}
       {known?.access === "read" && <div>read only</div>}
       {known !== undefined && known.access !== "open" && (
         <form method="post" action={`${BASE}/logout`}>

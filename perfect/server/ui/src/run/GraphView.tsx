@@ -1,7 +1,9 @@
-import { type KeyboardEvent, type PointerEvent, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, type PointerEvent, useEffect, useMemo, useRef, useState } from "react";
+import { count } from "../lib/format";
 import type { Graph, GraphNode } from "../lib/graph";
 import { counted } from "../lib/tasks";
 import { ICONS } from "../parts/State";
+import "./graph.css";
 import type { Layout } from "./layout";
 import { NODE } from "./node";
 import type { Choose } from "./useChosenTask";
@@ -21,7 +23,9 @@ interface Given {
 export default function GraphView(given: Given) {
   const layout = useLayout(given.graph);
   return layout === null ? (
-    <p className="quiet">Drawing …</p>
+    <p className="notice" role="status">
+      Laying out {count(given.graph.nodes.length, "node")} …
+    </p>
   ) : (
     <Drawing {...given} layout={layout} />
   );
@@ -29,6 +33,7 @@ export default function GraphView(given: Given) {
 
 function Drawing({ graph, layout, chosen, choose }: Given & { layout: Layout }) {
   const box = useRef<HTMLDivElement>(null);
+  const before = useMemo(() => namesBefore(graph), [graph]);
   const [scale, setScale] = useState<number | null>(null);
   const zoom = (by: number) => setScale((old) => Math.min(MOST, Math.max(LEAST, (old ?? 1) * by)));
   const fitIn = (least = LEAST) => {
@@ -61,7 +66,10 @@ function Drawing({ graph, layout, chosen, choose }: Given & { layout: Layout }) 
         <button type="button" onClick={() => fitIn()}>
           Fit
         </button>
-        <span className="quiet graph-help">drag to move · + and − to zoom · 0 to fit</span>
+        <span className="quiet graph-help">
+          drag to move · + and − to zoom · 0 to fit
+          {!layout.untangled && " · so large that it is drawn by ranks, not untangled"}
+        </span>
       </div>
       <section
         ref={box}
@@ -95,7 +103,7 @@ function Drawing({ graph, layout, chosen, choose }: Given & { layout: Layout }) 
             <path key={key} className="edge" d={d} markerEnd="url(#arrow)" />
           ))}
           {graph.nodes.map((node) => (
-            <Node key={node.id} {...{ node, layout, chosen, choose }} />
+            <Node key={node.id} {...{ node, layout, chosen, choose }} after={before.get(node.id)} />
           ))}
         </svg>
       </section>
@@ -103,14 +111,35 @@ function Drawing({ graph, layout, chosen, choose }: Given & { layout: Layout }) 
   );
 }
 
+const NAMED = 5;
+
+/** What every node waits for, in words: the edges of those who don't see them. */
+function namesBefore(graph: Graph): Map<number, string> {
+  const names = new Map(graph.nodes.map(({ id, name }) => [id, name]));
+  const lists = new Map<number, string[]>();
+  for (const [from, to] of graph.edges) {
+    const list = lists.get(to) ?? [];
+    lists.set(to, list);
+    list.push(names.get(from) ?? "");
+  }
+  const words = (list: string[]) =>
+    list.length <= NAMED
+      ? list.join(", ")
+      : `${list.slice(0, NAMED).join(", ")} and ${count(list.length - NAMED, "other")}`;
+  return new Map([...lists].map(([id, list]) => [id, words(list)]));
+}
+
 function Node({
   node,
   layout,
+  after,
   chosen,
   choose,
 }: {
   node: GraphNode;
   layout: Layout;
+  /** What it waits for. */
+  after: string | undefined;
   chosen: number | null;
   choose: Choose;
 }) {
@@ -128,7 +157,7 @@ function Node({
       data-chosen={is}
       role="button"
       tabIndex={0}
-      aria-label={`${node.name}: ${words}`}
+      aria-label={`${node.name}: ${words}${after === undefined ? "" : `, after ${after}`}`}
       aria-pressed={is}
       transform={`translate(${place.x - NODE.width / 2} ${place.y - NODE.height / 2})`}
       onClick={open}

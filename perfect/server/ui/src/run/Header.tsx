@@ -1,7 +1,8 @@
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { Link, useLocation } from "wouter";
 import { ask } from "../api/client";
+import { statisticsOf } from "../api/queries";
 import { type Run, type Task, TERMINAL } from "../api/types";
 import { count, duration, fullTime, time } from "../lib/format";
 import { ofRun } from "../lib/progress";
@@ -13,6 +14,13 @@ import { StateMark } from "../parts/State";
 export function Header({ run, said, tasks }: { run: Run; said: number; tasks: Task[] }) {
   return (
     <header>
+      <p className="quiet run-crumb">
+        <Link href={`/flows/${encodeURIComponent(run.flowName)}`}>its flow</Link> ·{" "}
+        <span className="mono" title={run.id}>
+          {run.id.slice(0, 8)}
+        </span>{" "}
+        · {run.configuration || "no configuration"} · {run.clientId}
+      </p>
       <div className="head run-head">
         <h1>{run.flowName}</h1>
         <StateMark state={run.state} cancelling={run.cancelling} />
@@ -30,6 +38,9 @@ function Live({ run, said, tasks }: { run: Run; said: number; tasks: Task[] }) {
   const over = TERMINAL.has(run.state);
   const now = useNow(250, !over);
   const running = useMemo(() => tasks.filter((task) => task.state === "RUNNING"), [tasks]);
+  // of a flow that nobody knows yet there are no statistics
+  const known = useQuery({ ...statisticsOf(run.flowName), enabled: !over, retry: false }).data;
+  const usual = over || !known?.sampleCount ? null : known.avgDurationMs;
   const took =
     run.startTime === null
       ? null
@@ -53,6 +64,7 @@ function Live({ run, said, tasks }: { run: Run; said: number; tasks: Task[] }) {
         {took !== null && (
           <span>
             {over ? "took" : "for"} <b className="mono">{duration(took)}</b>
+            {usual !== null && ` of usually ${duration(usual)}`}
           </span>
         )}
         <span>{count(run.taskCount, "task")}</span>
@@ -79,30 +91,30 @@ function Actions({ run }: { run: Run }) {
           Report
         </a>
       )}
-      {TERMINAL.has(run.state) ? (
-        <>
-          <button
-            type="button"
-            onClick={() => act.mutate("retry")}
-            disabled={act.isPending || !may}
-          >
-            Run again
-          </button>
-          {run.flowId !== null && may && (
-            <Link
-              className="button"
-              href={`/?run=${encodeURIComponent(run.flowId)}&from=${encodeURIComponent(run.id)}`}
-            >
-              Run again with …
-            </Link>
-          )}
-        </>
-      ) : (
+      {may && TERMINAL.has(run.state) && (
+        <button
+          type="button"
+          className={run.state === "COMPLETED" ? "" : "primary"}
+          onClick={() => act.mutate("retry")}
+          disabled={act.isPending}
+        >
+          Run again
+        </button>
+      )}
+      {may && TERMINAL.has(run.state) && run.flowId !== null && (
+        <Link
+          className="button"
+          href={`/?run=${encodeURIComponent(run.flowId)}&from=${encodeURIComponent(run.id)}`}
+        >
+          Run again with …
+        </Link>
+      )}
+      {may && !TERMINAL.has(run.state) && (
         <button
           type="button"
           className="danger"
           onClick={() => act.mutate("cancel")}
-          disabled={act.isPending || run.cancelling || !may}
+          disabled={act.isPending || run.cancelling}
         >
           {run.cancelling ? "Cancelling …" : "Cancel"}
         </button>

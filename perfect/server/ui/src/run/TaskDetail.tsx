@@ -59,7 +59,8 @@ function Standing({ task }: { task: Task }) {
       {slow && (
         <p className="slow">
           ⚠ unusually slow
-          {task.unusualAfterMs !== null &&
+          {task.state === "RUNNING" &&
+            task.unusualAfterMs !== null &&
             `: it usually takes less than ${duration(task.unusualAfterMs)}`}
         </p>
       )}

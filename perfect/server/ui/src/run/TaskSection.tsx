@@ -1,5 +1,6 @@
 import { lazy, Suspense, useDeferredValue, useMemo, useState } from "react";
 import { type Run, type State, TERMINAL } from "../api/types";
+import { count } from "../lib/format";
 import { graphOf, isGraph } from "../lib/graph";
 import { chosen as chosenOf, type Order } from "../lib/tasks";
 import { useNow } from "../lib/useNow";
@@ -7,7 +8,7 @@ import { TaskDetail } from "./TaskDetail";
 import { Timeline } from "./Timeline";
 import { Toolbar, type View } from "./Toolbar";
 import type { Choose } from "./useChosenTask";
-import { type TasksOfRun, useTasks } from "./useTasks";
+import { type TasksOfRun, useLastTasks, useTasks } from "./useTasks";
 
 const GraphView = lazy(() => import("./GraphView"));
 const MOST_NODES = 500;
@@ -29,7 +30,10 @@ export function TaskSection({ run, tasks, chosen, choose }: Given) {
   // Of very many tasks the backend finds those that are wanted.
   const search = tasks.partial ? searchOf(states, quick) : "";
   const found = useTasks(run, search, search !== "");
-  const source = search === "" ? tasks : found;
+  const [total, lastOf] = useState<number | null>(null);
+  const last = useLastTasks(run, total);
+  const atEnd = search === "" && total !== null;
+  const source = search !== "" ? found : atEnd ? last : tasks;
   const second = useNow(1000, !TERMINAL.has(run.state) && order === "longest");
   const shown = useMemo(
     () => chosenOf(source.all, { states, text: quick, order }, second),
@@ -54,16 +58,23 @@ export function TaskSection({ run, tasks, chosen, choose }: Given) {
           tasks={shown}
           chosen={chosen}
           choose={choose}
-          choice={`${order} ${searchOf(states, quick)}`}
+          choice={`${order} ${atEnd} ${searchOf(states, quick)}`}
+          atEnd={atEnd && order === "called"}
           end={source.more}
         />
       ) : (
         <p className="notice">{emptyWord(run, source, tasks)}</p>
       )}
-      {source.partial && shown.length > 0 && view === "timeline" && (
-        <p className="quiet">
-          {shown.length.toLocaleString("en")} tasks are read so far; the next ones come at the end
-          of the list.
+      {view === "timeline" && (source.partial || atEnd) && shown.length > 0 && (
+        <p className="row quiet">
+          {atEnd
+            ? `The last ${count(source.all.length, "task")} of ${run.taskCount.toLocaleString("en")}.`
+            : `${count(shown.length, "task")} are read so far; the next ones come at the end of the list.`}
+          {search === "" && (
+            <button type="button" onClick={() => lastOf(atEnd ? null : run.taskCount)}>
+              {atEnd ? "To the first tasks" : "To the last tasks"}
+            </button>
+          )}
         </p>
       )}
       {chosen !== null && (

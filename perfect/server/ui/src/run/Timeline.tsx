@@ -7,6 +7,7 @@ import { type Span, spanOf, tickLabel, ticks } from "../lib/timeline";
 import { useNow } from "../lib/useNow";
 import { useWide } from "../lib/useWide";
 import { TimelineRow } from "./TimelineRow";
+import "./timeline.css";
 import type { Choose } from "./useChosenTask";
 
 // px; heights of the axis and of rows
@@ -23,12 +24,14 @@ interface Given {
   choose: Choose;
   /** Which tasks these are, and in which order: with others the list begins at its top. */
   choice: string;
+  /** Whether they are shown from their end. */
+  atEnd: boolean;
   /** The end of the list is near. */
   end: () => void;
 }
 
 /** Tasks one below the other, each where and as long as it ran. Only the rows in sight are there. */
-export function Timeline({ run, tasks, chosen, choose, choice, end }: Given) {
+export function Timeline({ run, tasks, chosen, choose, choice, atEnd, end }: Given) {
   const now = useNow(250, !TERMINAL.has(run.state));
   const bounds = useMemo(
     () => spanOf(tasks, run.startTime, run.endTime, 0),
@@ -55,11 +58,13 @@ export function Timeline({ run, tasks, chosen, choose, choice, end }: Given) {
     if (last >= tasks.length - AHEAD) end();
   });
   useFailureInSight(run, tasks, (at) => rows.scrollToIndex(at, { align: "center" }));
-  const shownChoice = useRef(choice);
+  const shownChoice = useRef<string | null>(null);
   useEffect(() => {
-    if (shownChoice.current !== choice) rows.scrollToOffset(0);
+    if (shownChoice.current === choice) return;
+    if (atEnd) rows.scrollToIndex(tasks.length - 1);
+    else if (shownChoice.current !== null) rows.scrollToOffset(0);
     shownChoice.current = choice;
-  }, [choice, rows]);
+  }, [choice, atEnd, tasks.length, rows]);
   const active = visible.some((row) => tasks[row.index]?.index === chosen);
 
   const onKeyDown = (event: KeyboardEvent) => {

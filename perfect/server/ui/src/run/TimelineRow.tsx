@@ -45,25 +45,42 @@ export function TimelineRow({ task, span, now, top, height, place, chosen, choos
       </span>
       <span className="timeline-track">
         {bar !== null && (
-          <i
-            data-state={task.state}
-            style={{ left: `${bar.at * 100}%`, width: `${bar.size * 100}%` }}
-          />
+          <>
+            <i
+              data-state={task.state}
+              style={{ left: `${bar.at * 100}%`, width: `${bar.size * 100}%` }}
+            />
+            <span className="visually-hidden">
+              began after {duration(bar.at * (span.to - span.from))},
+            </span>
+          </>
         )}
       </span>
       <span className="timeline-took mono">
         {slow && (
-          <span className="slow" title="unusually slow">
-            ⚠<span className="timeline-percent"> slow</span>{" "}
+          <span className="slow" title={slowWords(task)}>
+            <span aria-hidden="true">⚠</span> slow
           </span>
         )}
-        {task.state === "RUNNING" && (
-          <span className="timeline-percent">{Math.floor(ofTask(task, now))} % </span>
+        {task.state === "RUNNING" && !slow && (
+          <span className="timeline-percent">{Math.floor(ofTask(task, now))} %</span>
         )}
-        {tookOf(task, now)}
+        <span>{tookOf(task, now)}</span>
+        {task.state === "RUNNING" && task.estimatedTime > 0 && (
+          <span className="quiet timeline-estimate" title="as long as it is expected to take">
+            of ≈ {duration(task.estimatedTime)}
+          </span>
+        )}
       </span>
     </div>
   );
+}
+
+function slowWords(task: Task): string {
+  // of one that is over, what is usual has changed by it
+  return task.unusualAfterMs === null || task.state !== "RUNNING"
+    ? "unusually slow"
+    : `unusually slow: it usually takes less than ${duration(task.unusualAfterMs)}`;
 }
 
 function tookOf(task: Task, now: number): string {

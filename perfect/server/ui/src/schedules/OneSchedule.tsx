@@ -64,20 +64,20 @@ export function OneSchedule({ schedule, now }: { schedule: Schedule; now: number
         ) : (
           <>
             <b title={fullTime(next)}>next {distance(next, now)}</b>
-            <span className="quiet">
-              , then{" "}
-              {schedule.next.slice(1).map((at, place) => (
-                <span key={at}>
-                  {place > 0 && " · "}
-                  <span className="then" title={fullTime(at)}>
-                    {time(at, now)}
-                  </span>
-                </span>
-              ))}
-            </span>
+            <span className="quiet"> · {time(next, now)}</span>
           </>
         )}
       </p>
+      {!schedule.paused && schedule.next.length > 1 && (
+        <p className="quiet schedule-then">
+          then
+          {schedule.next.slice(1).map((at) => (
+            <span key={at} className="mono" title={fullTime(at)}>
+              {time(at, now)}
+            </span>
+          ))}
+        </p>
+      )}
       <Slots slots={schedule.slots} now={now} />
       <details>
         <summary>How it is run</summary>

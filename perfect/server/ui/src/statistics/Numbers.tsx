@@ -41,8 +41,8 @@ export const NUMBERS: Column<Statistics>[] = [
   {
     name: "σ",
     title: "standard deviation",
-    value: (row) => known(row, row.stdDevDurationMs),
-    cell: (row) => duration(known(row, row.stdDevDurationMs)),
+    value: (row) => spread(row),
+    cell: (row) => duration(spread(row)),
   },
   {
     name: "p95",
@@ -60,6 +60,11 @@ export const NUMBERS: Column<Statistics>[] = [
 
 function known(row: Statistics, value: number): number | null {
   return row.sampleCount === 0 ? null : value;
+}
+
+/** A single sample has no deviation. */
+function spread(row: Statistics): number | null {
+  return row.sampleCount < 2 ? null : row.stdDevDurationMs;
 }
 
 /** Rows with numbers, by any of their columns. */

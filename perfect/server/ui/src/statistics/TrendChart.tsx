@@ -3,7 +3,8 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { useLocation } from "wouter";
 import { duration, time } from "../lib/format";
-import { type Trend, timeMarks } from "../lib/trend";
+import { tickLabel, ticks } from "../lib/timeline";
+import { type Trend, timeMarks, timeRange } from "../lib/trend";
 
 const HEIGHT = 260; // px
 
@@ -28,7 +29,7 @@ export default function TrendChart({
     if (place === null) return;
     const level = (value: number | null) => trend.times.map(() => value);
     const chart = new uPlot(
-      optionsOf(place.clientWidth, average, p95),
+      optionsOf(place.clientWidth, trend.times, average, p95),
       [trend.times, trend.completed, trend.failed, trend.other, level(average), level(p95)],
       place,
     );
@@ -49,7 +50,12 @@ export default function TrendChart({
   return <div className="trend" ref={box} role="img" aria-label={label} />;
 }
 
-function optionsOf(width: number, average: number | null, p95: number | null): uPlot.Options {
+function optionsOf(
+  width: number,
+  times: number[],
+  average: number | null,
+  p95: number | null,
+): uPlot.Options {
   const colour = (name: string) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const font = `12px ${getComputedStyle(document.documentElement).fontFamily}`;
@@ -67,18 +73,23 @@ function optionsOf(width: number, average: number | null, p95: number | null): u
     paths: () => null,
     points: { show: false },
   });
-  const line = (label: string, stroke: string, dash: number[]): uPlot.Series => ({
+  // drawn from edge to edge, also where there is but one value
+  const level = (label: string, stroke: string): uPlot.Series => ({
     label,
     stroke: colour(stroke),
-    dash,
     value: () => "",
+    paths: () => null,
     points: { show: false },
   });
   return {
     width,
     height: HEIGHT,
     cursor: { y: false, points: { show: false } },
-    scales: { y: { range: (_, __, most) => [0, most * 1.1 || 1] } },
+    scales: {
+      // what it would be given of a single time is years
+      x: { range: () => timeRange(times[0] ?? 0, times.at(-1) ?? 0) },
+      y: { range: (_, __, most) => [0, most * 1.15 || 1] },
+    },
     axes: [
       {
         ...axis,
@@ -87,7 +98,8 @@ function optionsOf(width: number, average: number | null, p95: number | null): u
       },
       {
         ...axis,
-        values: (_, marks) => marks.map((ms) => duration(ms)),
+        splits: (_, __, ___, most) => ticks(most, 5),
+        values: (_, marks) => marks.map(tickLabel),
         size: (_, marks) => 24 + 7 * Math.max(0, ...(marks ?? []).map((mark) => mark.length)),
       },
     ],
@@ -107,18 +119,36 @@ function optionsOf(width: number, average: number | null, p95: number | null): u
       },
       marks("failed", "✗", "red"),
       marks("others", "■", "violet"),
-      line(`╌ average ${duration(average)}`, "cyan", [8, 5]),
-      line(`┈ p95 ${duration(p95)}`, "amber", [2, 4]),
+      level(`╌ average ${duration(average)}`, "cyan"),
+      level(`┈ p95 ${duration(p95)}`, "amber"),
     ],
     hooks: {
       draw: [
         (chart) => {
+          across(chart, average, colour("cyan"), [8, 5]);
+          across(chart, p95, colour("amber"), [2, 4]);
           sign(chart, 2, "✗", colour("red"));
           sign(chart, 3, "■", colour("violet"));
         },
       ],
     },
   };
+}
+
+/** Draw a line over the whole width. */
+function across(chart: uPlot, value: number | null, colour: string, dash: number[]): void {
+  if (value === null) return;
+  const { ctx, bbox } = chart;
+  const y = chart.valToPos(value, "y", true);
+  ctx.save();
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash(dash.map((px) => px * devicePixelRatio));
+  ctx.beginPath();
+  ctx.moveTo(bbox.left, y);
+  ctx.lineTo(bbox.left + bbox.width, y);
+  ctx.stroke();
+  ctx.restore();
 }
 
 /** Draw a sign, which tells states apart without colours, at every value of a series. */

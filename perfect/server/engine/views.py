@@ -6,11 +6,11 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from perfect.server.engine import book, endings, progress, schedules, taskviews
 from perfect.server.engine.clock import iso
-from perfect.server.store import attempts, logs, queue, statistics, tasks
+from perfect.server.store import attempts, logs, queue, statistics, tasks, trends
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
 
@@ -25,19 +25,23 @@ def flow(connection: Connection, record: FlowRecord, *, connected: bool) -> dict
         record: the flow.
         connected: whether a client that can run it is there.
     """
-    return _flow(connection, record, book.estimates(connection, record.id), connected)
+    last = trends.last(connection, [record.id]).get(record.id)
+    return _flow(connection, record, book.estimates(connection, record.id), last, connected)
 
 
 def library(
     connection: Connection, records: Sequence[FlowRecord], connected: Container[str]
 ) -> list[dict[str, Any]]:
     """Flows as `flow` shows one; ``connected`` has the ids of those that a client can run."""
-    known = statistics.by_flow(connection, [record.id for record in records])
+    ids = [record.id for record in records]
+    known = statistics.by_flow(connection, ids)
+    last = trends.last(connection, ids)
     return [
         _flow(
             connection,
             record,
             book.estimates_from(known.get(record.id, ())),
+            last.get(record.id),
             record.id in connected,
         )
         for record in records
@@ -45,7 +49,11 @@ def library(
 
 
 def _flow(
-    connection: Connection, record: FlowRecord, learned: Mapping[str, int], connected: bool
+    connection: Connection,
+    record: FlowRecord,
+    learned: Mapping[str, int],
+    last: Row[Any] | None,
+    connected: bool,
 ) -> dict[str, Any]:
     defined = orjson.loads(record.tasks)
     estimates = [learned.get(task["name"], task["estimatedTime"]) for task in defined]
@@ -74,8 +82,21 @@ def _flow(
         "parameters": _loaded(record.parameters),
         "edges": _loaded(record.edges),
         "connected": connected,
+        "lastRun": None if last is None else _last(last),
         "createdAt": iso(record.created),
         "updatedAt": iso(record.updated),
+    }
+
+
+def _last(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.run_id,
+        "state": row.state,
+        "createdAt": iso(row.created),
+        "startTime": iso(row.started),
+        "endTime": iso(row.ended),
+        "durationMs": duration(row),
+        "cancelling": _is_cancelling(row),
     }
 
 
@@ -136,11 +157,16 @@ def whole(
     return shown
 
 
-def duration(record: RunRecord) -> int | None:
+def duration(record: RunRecord | Row[Any]) -> int | None:
     """How long a run took, in ms; None while it has not ended."""
     if record.started is None or record.ended is None:
         return None
-    return record.ended - record.started
+    lasted: int = record.ended - record.started
+    return lasted
+
+
+def _is_cancelling(record: RunRecord | Row[Any]) -> bool:
+    return record.cancel is not None and record.state not in TERMINAL
 
 
 def log_line(row: logs.LogRow) -> dict[str, Any]:
@@ -203,7 +229,7 @@ def _summary(
         "taskCount": record.tasks,
         "logLines": record.lines,
         "inferred": bool(record.inferred),
-        "cancelling": record.cancel is not None and not terminal,
+        "cancelling": _is_cancelling(record),
         "reason": record.reason if waits is None else waits,
         "error": _loaded(record.error),
         "reportPath": f"{base_path}/reports/{record.id}.html" if terminal else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
 
-from perfect.server.store.tables import run, task
+from perfect.server.store.tables import flow, run, task
 
 _NEWEST = (
     select(
@@ -24,6 +24,33 @@ _COUNTED = select(func.count()).select_from(
     .limit(bindparam("at_most"))
     .subquery()
 )
+
+_AT_ONCE = 500
+_run_before = run.alias("run_before")
+_LAST = (
+    select(flow.c.id)
+    .join_from(
+        flow,
+        run,
+        run.c.key
+        == select(_run_before.c.key)
+        .where(_run_before.c.flow_id == flow.c.id)
+        .order_by(_run_before.c.at.desc(), _run_before.c.key.desc())
+        .limit(1)
+        .scalar_subquery(),
+    )
+    .add_columns(run.c.id.label("run_id"), run.c.state, run.c.cancel)
+    .add_columns(run.c.created, run.c.started, run.c.ended)
+)
+
+
+def last(connection: Connection, flow_ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """The newest run of each of these flows that has any: run_id, state, cancel and times in ms."""
+    found: dict[str, Row[Any]] = {}
+    for first in range(0, len(flow_ids), _AT_ONCE):
+        query = _LAST.where(flow.c.id.in_(flow_ids[first : first + _AT_ONCE]))
+        found.update((row.id, row) for row in connection.execute(query))
+    return found
 
 
 def newest(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:

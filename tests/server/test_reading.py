@@ -194,9 +194,9 @@ def test_statistics_and_histories(launch: Callable[..., Running]) -> None:
 
 
 def test_success_rates_are_of_the_newest_runs_and_leave_cancelled_ones_out(
-    shared: Running,
+    launch: Callable[..., Running],
 ) -> None:
-    peer = shared.peer("rates")
+    peer = launch().peer("rates")
     for state in ("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CANCELLED"):
         _run(peer, "rates", state)
     peer.ingest(started(str(uuid.uuid4()), "rates", t=T))

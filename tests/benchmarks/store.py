@@ -34,6 +34,7 @@ WHOLE = 5_000
 TASKS = 10
 LISTS = (
     "",
+    "state=RUNNING,RETRYING,PENDING&limit=50",
     "state=FAILED",
     "state=RUNNING,RETRYING,PENDING",
     "flow=flow-7",
@@ -57,17 +58,27 @@ LISTS = (
     "cursor=1730000000000-500000",
 )
 PAGES = (
+    # what the pages of the dashboard ask for
+    "/",
+    "/api/version",
+    "/api/engine/flows",
+    "/api/clients",
+    "/api/schedules?limit=1000",
+    "/api/runs/{newest}?tasks=0&lines=0",
+    "/api/runs/{newest}/tasks?after=-1&limit=20000",
+    "/api/runs/{newest}/logs?after=0&limit=100",
+    "/api/runs/{newest}/logs/pages?size=100&after=0&counted=0",
+    "/api/statistics/flows",
+    "/api/statistics/flows/flow-7",
+    "/api/statistics/task-history/flow-7/task%203?limit=200",
+    # what else there is
     "/api/statistics",
     "/api/statistics/flow-history/flow-7",
-    "/api/statistics/task-history/flow-7/task%203",
     "/api/statistics/task-history/flow-7/unknown",
     "/api/reports/flow/flow-7",
-    "/api/engine/flows",
     "/api/engine/runs?limit=20",
     "/api/runs/{newest}",
-    "/runs/{newest}",
     "/reports/{newest}.html",
-    "/",
     "/metrics",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,6 +13,9 @@ from perfect.server.engine.clock import iso
 from perfect.server.store import attempts, logs, queue, statistics, tasks, trends
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
+
+# as `endings.of_runs`
+Reach = Callable[[Connection, list[RunRecord], int], dict[int, float]]
 
 NO_CLIENT = "no connected client has this flow"
 
@@ -101,11 +104,23 @@ def _last(row: Row[Any]) -> dict[str, Any]:
 
 
 def summaries(
-    connection: Connection, records: Sequence[RunRecord], now: int, base_path: str
+    connection: Connection,
+    records: Sequence[RunRecord],
+    now: int,
+    base_path: str,
+    reach: Reach = endings.of_runs,
 ) -> list[dict[str, Any]]:
-    """Runs without their tasks and logs, for lists; ``now`` in ms since the epoch."""
+    """Runs without their tasks and logs, for lists.
+
+    Args:
+        connection: to read from.
+        records: the runs.
+        now: ms since the epoch.
+        base_path: what URLs begin with.
+        reach: how far those are that are not over.
+    """
     open_runs = [record for record in records if record.state not in TERMINAL]
-    reached = endings.of_runs(connection, open_runs, now)
+    reached = reach(connection, open_runs, now)
     waiting = {r.flow_id for r in records if r.state == TaskState.PENDING and r.flow_id}
     lonely = queue.lonely(connection, waiting) if waiting else set()
     return [

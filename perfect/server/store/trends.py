@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from perfect.server.store.tables import flow, run, task
+from perfect.states import TERMINAL
 
-_NEWEST = (
+_NEWEST: Select[Any] = (
     select(
         *(run.c.key, run.c.id, run.c.state, run.c.configuration),
         *(run.c.at, run.c.started, run.c.ended, run.c.tasks),
@@ -17,6 +18,10 @@ _NEWEST = (
     .where(run.c.flow_id == bindparam("of_flow"))
     .order_by(run.c.at.desc(), run.c.key.desc())
     .limit(bindparam("at_most"))
+)
+_near = _NEWEST.subquery()
+_ENDED: Select[Any] = select(_near.c.state, _near.c.at, _near.c.ended - _near.c.started).where(
+    _near.c.state.in_(sorted(TERMINAL)), _near.c.ended > bindparam("since")
 )
 _COUNTED = select(func.count()).select_from(
     select(run.c.key)
@@ -27,7 +32,7 @@ _COUNTED = select(func.count()).select_from(
 
 _AT_ONCE = 500
 _run_before = run.alias("run_before")
-_LAST = (
+_LAST: Select[Any] = (
     select(flow.c.id)
     .join_from(
         flow,
@@ -55,7 +60,13 @@ def last(connection: Connection, flow_ids: Sequence[str]) -> dict[str, Row[Any]]
 
 def newest(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
     """The newest runs of a flow, newest first: key, id, state, configuration, times in ms and how many tasks."""
-    return list(connection.execute(_NEWEST, {"of_flow": flow_id, "at_most": limit}))
+    return list(connection.execute(_NEWEST, {"of_flow": flow_id, "at_most": limit}).all())
+
+
+def ended(connection: Connection, flow_id: str, limit: int, since: int) -> list[Row[Any]]:
+    """Of the newest runs of a flow those that ended after a time: state, place in lists and duration, in ms."""
+    given = {"of_flow": flow_id, "at_most": limit, "since": since}
+    return list(connection.execute(_ENDED, given).all())
 
 
 def count(connection: Connection, flow_id: str, limit: int) -> int:
@@ -70,4 +81,4 @@ def tasks_of(connection: Connection, run_keys: Sequence[int], limit: int) -> lis
         .where(task.c.run.in_(run_keys))
         .limit(limit)
     )
-    return list(connection.execute(query))
+    return list(connection.execute(query).all())

@@ -63,10 +63,12 @@ def newest(connection: Connection, flow_id: str, limit: int) -> list[Row[Any]]:
     return list(connection.execute(_NEWEST, {"of_flow": flow_id, "at_most": limit}).all())
 
 
-def ended(connection: Connection, flow_id: str, limit: int, since: int) -> list[Row[Any]]:
+def ended(
+    connection: Connection, flow_id: str, limit: int, since: int
+) -> list[tuple[str, int, int | None]]:
     """Of the newest runs of a flow those that ended after a time: state, place in lists and duration, in ms."""
     given = {"of_flow": flow_id, "at_most": limit, "since": since}
-    return list(connection.execute(_ENDED, given).all())
+    return [(row[0], row[1], row[2]) for row in connection.execute(_ENDED, given).all()]
 
 
 def count(connection: Connection, flow_id: str, limit: int) -> int:
@@ -76,7 +78,7 @@ def count(connection: Connection, flow_id: str, limit: int) -> int:
 
 def tasks_of(connection: Connection, run_keys: Sequence[int], limit: int) -> list[Row[Any]]:
     """Tasks of these runs, at most so many: run, name, state, duration in ms and reason."""
-    query = (
+    query: Select[Any] = (
         select(task.c.run, task.c.name, task.c.state, task.c.duration, task.c.reason)
         .where(task.c.run.in_(run_keys))
         .limit(limit)

@@ -406,12 +406,11 @@ PARTS: dict[str, Callable[[Browser, Shop, Size], Iterator[Figure]]] = {
 }
 
 
-def measure_all(size: Size, *parts: str) -> Iterator[Figure]:
+def measure_all(browser: Browser, size: Size, *parts: str) -> Iterator[Figure]:
     """Every figure, or those of some parts."""
-    with sync_playwright() as playwright, chromium(playwright) as browser:
-        for name in parts or PARTS:
-            with tempfile.TemporaryDirectory() as folder, opened(Path(folder), size.flows) as shop:
-                yield from PARTS[name](browser, shop, size)
+    for name in parts or PARTS:
+        with tempfile.TemporaryDirectory() as folder, opened(Path(folder), size.flows) as shop:
+            yield from PARTS[name](browser, shop, size)
 
 
 def row(figure: Figure) -> str:
@@ -425,8 +424,9 @@ def row(figure: Figure) -> str:
 
 def main(*parts: str) -> None:
     print(f"{'':62} {'here':>10}     {'budget':>10}      met")
-    for figure in measure_all(Size(), *parts):
-        print(row(figure), flush=True)
+    with sync_playwright() as playwright, chromium(playwright) as browser:
+        for figure in measure_all(browser, Size(), *parts):
+            print(row(figure), flush=True)
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"({os.cpu_count()} cores, Python {sys.version.split()[0]}; load at the end {load})")
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -384,17 +386,22 @@ def following(port: int, number: int) -> Iterator[None]:
     readers = [Reader(port) for _ in range(number)]
 
     def read(reader: Reader) -> None:
-        while reader.response.read1(65536):
-            pass
+        with suppress(HTTPException):  # it is cut off in the end
+            while reader.response.read1(65536):
+                pass
 
-    threads = [threading.Thread(target=read, args=(reader,), daemon=True) for reader in readers]
+    threads = [threading.Thread(target=read, args=(reader,)) for reader in readers]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
         for reader in readers:
-            reader.connection.close()
+            reader.connection.sock.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for reader in readers:
+            reader.close()
 
 
 PARTS: dict[str, Callable[[Browser, Shop, Size], Iterator[Figure]]] = {

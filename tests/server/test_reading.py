@@ -194,9 +194,9 @@ def test_statistics_and_histories(launch: Callable[..., Running]) -> None:
 
 
 def test_success_rates_are_of_the_newest_runs_and_leave_cancelled_ones_out(
-    shared: Running,
+    launch: Callable[..., Running],
 ) -> None:
-    peer = shared.peer("rates")
+    peer = launch().peer("rates")
     for state in ("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CANCELLED"):
         _run(peer, "rates", state)
     peer.ingest(started(str(uuid.uuid4()), "rates", t=T))
@@ -362,3 +362,31 @@ def test_whatever_is_asked_the_backend_does_not_fail(
     assert answer.status in (200, 400, 404, 405, 409), (method, address, query, answer.body)
     if answer.status != 200:
         answer.refused(answer.status)
+
+
+def test_a_flow_tells_of_its_newest_run(launch: Callable[..., Running]) -> None:
+    peer = launch().peer("c")
+    for name in ("busy", "calm", "never run"):
+        peer.register(name, "a")
+
+    def last() -> dict[str, Any]:
+        return {flow["name"]: flow["lastRun"] for flow in peer.get("/api/engine/flows").ok()}
+
+    newest = _run(peer, "busy", "FAILED", T + 5_000)
+    _run(peer, "busy", t=T)  # older, although it is told of later
+    calm = _run(peer, "calm", t=T + 1)
+    assert last()["never run"] is None
+    assert last()["calm"]["id"] == calm
+    shown = peer.run(newest)
+    assert last()["busy"] == {name: shown[name] for name in last()["busy"]}
+    assert (shown["state"], shown["durationMs"]) == ("FAILED", 10)
+    open_run = str(uuid.uuid4())
+    peer.ingest(started(open_run, "busy", "a", t=T + 9_000))
+    assert (last()["busy"]["id"], last()["busy"]["state"]) == (open_run, "RUNNING")
+    peer.post(f"/api/runs/{open_run}/cancel").ok()
+    assert last()["busy"]["cancelling"] is True
+    peer.ingest(ended(open_run, 0, "CANCELLED", T + 9_500))
+    peer.send("DELETE", f"/api/runs/{open_run}").ok()
+    assert last()["busy"]["id"] == newest
+    # registered again, it still has it
+    assert peer.register("calm", "a")["lastRun"]["id"] == calm

@@ -23,6 +23,7 @@ from perfect.server.engine.liveness import Liveness
 from perfect.server.engine.news import Newsroom
 from perfect.server.engine.outage import Outage
 from perfect.server.engine.places import Places
+from perfect.server.engine.reached import Reached
 from perfect.server.engine.retention import Retention
 from perfect.server.engine.sharing import Sharing
 from perfect.server.engine.speaker import Speaker
@@ -106,6 +107,7 @@ class Backend:
             },
         )
         self.retention = Retention(self)
+        self.reached = Reached(self.clock.monotonic)
         self._writer = Writer(
             self.database.connect_writer,
             settings.queue_bytes,
@@ -118,7 +120,7 @@ class Backend:
         )
         self.news = Newsroom(
             *(self.clock, self.clients, self.read, self.desk.presence.all),
-            *(self._writer.watch, self.sharing.watch, settings.base_path),
+            *(self._writer.watch, self.sharing.watch, settings.base_path, self.reached.of_runs),
         )
         self.ingest_time = Times()
         self._started = self.clock.monotonic()

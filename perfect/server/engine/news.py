@@ -97,6 +97,7 @@ class Newsroom:
         watch: what the writer is to note.
         announce: returns when what is watched (keys of runs, or None for nothing at all) is noted by whoever writes.
         base_path: what URLs begin with.
+        reach: how far runs are that are not over.
 
     Attributes:
         hub: the open streams.
@@ -111,6 +112,7 @@ class Newsroom:
         watch: Watch,
         announce: Callable[[frozenset[int] | None], Awaitable[None]],
         base_path: str,
+        reach: views.Reach,
     ) -> None:
         self.hub = Hub()
         self._clock = clock
@@ -120,6 +122,7 @@ class Newsroom:
         self._watch = watch
         self._announce = announce
         self._base_path = base_path
+        self._reach = reach
         self._changes = Changes(watch)
         self._wake = asyncio.Event()
         self._followed: dict[int, _Followed] = {}
@@ -295,7 +298,9 @@ class Newsroom:
                     self._look_at_tasks(connection, records[key], sorted(found), now, told)
             for key in records.keys() & followed.keys():
                 self._look_at_log(connection, records[key], followed[key][1], told)
-            listed = views.summaries(connection, list(records.values()), now, self._base_path)
+            listed = views.summaries(
+                connection, list(records.values()), now, self._base_path, self._reach
+            )
             told.events += [("run", run["id"], orjson.dumps(run)) for run in listed]
             for kind, its_id in sorted(changes.others):
                 if kind == "schedule":

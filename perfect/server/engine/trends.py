@@ -86,7 +86,10 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
     known = {row.flow_id: row for row in statistics.of_flows(connection, task="")}
     shown = []
     for flow in flows.listed(connection):
-        ended = _ended(connection, [flow.id], since)
+        outcomes, last = _Outcomes(), 0
+        for state, at, duration in trends.ended(connection, flow.id, RUNS, since):
+            outcomes.add(state, duration)
+            last = max(last, at)
         row = known.get(flow.id)
         shown.append(
             {
@@ -94,9 +97,9 @@ def overview(connection: Connection) -> list[dict[str, Any]]:
                 "flowName": flow.name,
                 "clientId": flow.client,
                 "runs": trends.count(connection, flow.id, COUNTED),
-                "lastRun": iso(ended[0].at) if ended else None,
+                "lastRun": iso(last) if last else None,
                 **learned([] if row is None else [row]),
-                **_of_runs(ended).shown(),
+                **outcomes.shown(),
             }
         )
     return shown

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from perfect.server.engine import book, endings, progress, schedules, taskviews
 from perfect.server.engine.clock import iso
-from perfect.server.store import attempts, logs, queue, statistics, tasks
+from perfect.server.store import attempts, logs, queue, statistics, tasks, trends
 from perfect.server.store.records import FlowRecord, RunRecord
 from perfect.states import TERMINAL, TaskState
+
+# as `endings.of_runs`
+Reach = Callable[[Connection, list[RunRecord], int], dict[int, float]]
 
 NO_CLIENT = "no connected client has this flow"
 
@@ -25,19 +28,23 @@ def flow(connection: Connection, record: FlowRecord, *, connected: bool) -> dict
         record: the flow.
         connected: whether a client that can run it is there.
     """
-    return _flow(connection, record, book.estimates(connection, record.id), connected)
+    last = trends.last(connection, [record.id]).get(record.id)
+    return _flow(connection, record, book.estimates(connection, record.id), last, connected)
 
 
 def library(
     connection: Connection, records: Sequence[FlowRecord], connected: Container[str]
 ) -> list[dict[str, Any]]:
     """Flows as `flow` shows one; ``connected`` has the ids of those that a client can run."""
-    known = statistics.by_flow(connection, [record.id for record in records])
+    ids = [record.id for record in records]
+    known = statistics.by_flow(connection, ids)
+    last = trends.last(connection, ids)
     return [
         _flow(
             connection,
             record,
             book.estimates_from(known.get(record.id, ())),
+            last.get(record.id),
             record.id in connected,
         )
         for record in records
@@ -45,7 +52,11 @@ def library(
 
 
 def _flow(
-    connection: Connection, record: FlowRecord, learned: Mapping[str, int], connected: bool
+    connection: Connection,
+    record: FlowRecord,
+    learned: Mapping[str, int],
+    last: Row[Any] | None,
+    connected: bool,
 ) -> dict[str, Any]:
     defined = orjson.loads(record.tasks)
     estimates = [learned.get(task["name"], task["estimatedTime"]) for task in defined]
@@ -74,17 +85,42 @@ def _flow(
         "parameters": _loaded(record.parameters),
         "edges": _loaded(record.edges),
         "connected": connected,
+        "lastRun": None if last is None else _last(last),
         "createdAt": iso(record.created),
         "updatedAt": iso(record.updated),
     }
 
 
+def _last(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.run_id,
+        "state": row.state,
+        "createdAt": iso(row.created),
+        "startTime": iso(row.started),
+        "endTime": iso(row.ended),
+        "durationMs": duration(row),
+        "cancelling": _is_cancelling(row),
+    }
+
+
 def summaries(
-    connection: Connection, records: Sequence[RunRecord], now: int, base_path: str
+    connection: Connection,
+    records: Sequence[RunRecord],
+    now: int,
+    base_path: str,
+    reach: Reach = endings.of_runs,
 ) -> list[dict[str, Any]]:
-    """Runs without their tasks and logs, for lists; ``now`` in ms since the epoch."""
+    """Runs without their tasks and logs, for lists.
+
+    Args:
+        connection: to read from.
+        records: the runs.
+        now: ms since the epoch.
+        base_path: what URLs begin with.
+        reach: how far those are that are not over.
+    """
     open_runs = [record for record in records if record.state not in TERMINAL]
-    reached = endings.of_runs(connection, open_runs, now)
+    reached = reach(connection, open_runs, now)
     waiting = {r.flow_id for r in records if r.state == TaskState.PENDING and r.flow_id}
     lonely = queue.lonely(connection, waiting) if waiting else set()
     return [
@@ -136,11 +172,16 @@ def whole(
     return shown
 
 
-def duration(record: RunRecord) -> int | None:
+def duration(record: RunRecord | Row[Any]) -> int | None:
     """How long a run took, in ms; None while it has not ended."""
     if record.started is None or record.ended is None:
         return None
-    return record.ended - record.started
+    lasted: int = record.ended - record.started
+    return lasted
+
+
+def _is_cancelling(record: RunRecord | Row[Any]) -> bool:
+    return record.cancel is not None and record.state not in TERMINAL
 
 
 def log_line(row: logs.LogRow) -> dict[str, Any]:
@@ -203,7 +244,7 @@ def _summary(
         "taskCount": record.tasks,
         "logLines": record.lines,
         "inferred": bool(record.inferred),
-        "cancelling": record.cancel is not None and not terminal,
+        "cancelling": _is_cancelling(record),
         "reason": record.reason if waits is None else waits,
         "error": _loaded(record.error),
         "reportPath": f"{base_path}/reports/{record.id}.html" if terminal else None,

@@ -92,7 +92,11 @@ def matching(
         )
         records = lists.page(connection, wanted, _cursor(cursor), limit)
         listed = views.summaries(
-            connection, records, backend.clock.now(), backend.settings.base_path
+            connection,
+            records,
+            backend.clock.now(),
+            backend.settings.base_path,
+            backend.reached.of_runs,
         )
     more = len(records) == limit
     return Json({"runs": listed, "next": f"{records[-1].at}-{records[-1].key}" if more else None})

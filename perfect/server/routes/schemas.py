@@ -76,6 +76,17 @@ REGISTRATION = obj(
     autoTrigger=TRUTH,
     autoTriggerConfig=TEXT,
 )
+LAST_RUN = obj(
+    {
+        "id": TEXT,
+        "state": TEXT,
+        "createdAt": TIME,
+        "startTime": TIME,
+        "endTime": TIME,
+        "durationMs": nullable(INTEGER),
+        "cancelling": TRUTH,
+    }
+)
 FLOW = obj(
     {
         "id": TEXT,
@@ -100,6 +111,7 @@ FLOW = obj(
         "parameters": nullable(OBJECT),
         "edges": nullable(EDGES),
         "connected": TRUTH,
+        "lastRun": nullable(LAST_RUN),
         "createdAt": TIME,
         "updatedAt": TIME,
     }

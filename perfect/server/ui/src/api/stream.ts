@@ -150,6 +150,10 @@ export class Feed {
       if (!run.deleted) this.queries.setQueryData(key, events.withRun(answer, run));
     }
     if (events.changesLists(before, run)) this.askAgain("runs", LISTS_EVERY);
+    const flows = this.queries.getQueryData<Flow[]>(["flows"]);
+    const told = flows === undefined ? flows : events.withLast(flows, run);
+    if (told === null) this.askAgain("flows", LISTS_EVERY);
+    else if (told !== flows) this.queries.setQueryData(["flows"], told);
     if (run.deleted) {
       void this.queries.invalidateQueries({ queryKey: ["run", run.id] });
       return;

@@ -67,7 +67,14 @@ export interface Flow {
   parameters: Schema | null;
   edges: [number, number][] | null;
   connected: boolean;
+  lastRun: LastRun | null;
 }
+
+/** What a flow tells of its newest run. */
+export type LastRun = Pick<
+  Run,
+  "id" | "state" | "createdAt" | "startTime" | "endTime" | "durationMs" | "cancelling"
+>;
 
 export interface Run {
   id: string;

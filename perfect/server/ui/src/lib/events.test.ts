@@ -1,6 +1,15 @@
 import { describe, expect, it } from "vitest";
 import type { Client, Flow, Run, Schedule } from "../api/types";
-import { changesLists, ends, runIn, withClient, withFlow, withRun, withSchedule } from "./events";
+import {
+  changesLists,
+  ends,
+  runIn,
+  withClient,
+  withFlow,
+  withLast,
+  withRun,
+  withSchedule,
+} from "./events";
 
 const run = (id: string, more: Partial<Run> = {}) => ({ id, state: "RUNNING", ...more }) as Run;
 
@@ -34,6 +43,32 @@ describe("a run", () => {
   it("ends once", () => {
     expect(ends(run("a"), run("a", { state: "COMPLETED" }))).toBe(true);
     expect(ends(run("a", { state: "COMPLETED" }), run("a", { state: "COMPLETED" }))).toBe(false);
+  });
+});
+
+describe("the last run of a flow", () => {
+  const at = (minute: number) => `2026-01-01T00:0${minute}:00.000Z`;
+  const told = (id: string, minute: number, more: Partial<Run> = {}) =>
+    run(id, { flowId: "f", createdAt: at(minute), startTime: null, ...more });
+  const none = [{ id: "f", name: "load", lastRun: null } as Flow];
+  const first = withLast(none, told("a", 1)) ?? [];
+
+  it("is the newest that is told of", () => {
+    expect(first[0]?.lastRun).toMatchObject({ id: "a", state: "RUNNING", createdAt: at(1) });
+    expect(withLast(first, told("b", 2))?.[0]?.lastRun?.id).toBe("b");
+    expect(withLast(first, told("b", 0))).toBe(first);
+    expect(withLast(first, told("b", 0, { startTime: at(3) }))?.[0]?.lastRun?.id).toBe("b");
+    expect(withLast(first, told("a", 1, { state: "FAILED" }))?.[0]?.lastRun?.state).toBe("FAILED");
+  });
+
+  it("does not change by what is not shown of it, nor by runs of others", () => {
+    expect(withLast(first, told("a", 1, { progress: 5 }))).toBe(first);
+    expect(withLast(first, told("x", 5, { flowId: "g" }))).toBe(first);
+    expect(withLast(first, { ...run("x"), deleted: true })).toBe(first);
+  });
+
+  it("has to be asked for when it is deleted", () => {
+    expect(withLast(first, { ...run("a"), deleted: true })).toBeNull();
   });
 });
 

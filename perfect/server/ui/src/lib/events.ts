@@ -1,6 +1,13 @@
 /** What an event makes of the answers that the pages hold. Nothing is changed in place. */
 
-import { type Client, type Flow, type Run, type Schedule, TERMINAL } from "../api/types";
+import {
+  type Client,
+  type Flow,
+  type LastRun,
+  type Run,
+  type Schedule,
+  TERMINAL,
+} from "../api/types";
 
 /** An event tells of something that is there, or that it is not any more. */
 export type Told<T> = T & { deleted?: boolean };
@@ -54,6 +61,30 @@ export function runIn(old: unknown, id: string): Run | undefined {
 
 export function withFlow(old: Flow[], flow: Told<Flow>): Flow[] {
   return put(old, flow, (one) => one.id, [(one) => one.name, (one) => one.clientId]);
+}
+
+/**
+ * The flows with what is new of a run, if that is the newest of its flow.
+ *
+ * @returns the same object if it is not; null: they have to be asked for again.
+ */
+export function withLast(old: Flow[], run: Told<Run>): Flow[] | null {
+  if (run.deleted) return old.some((flow) => flow.lastRun?.id === run.id) ? null : old;
+  const at = old.findIndex((flow) => flow.id === run.flowId);
+  const flow = old[at];
+  if (flow === undefined) return old;
+  const last = flow.lastRun;
+  if (last !== null && last.id !== run.id && placeOf(last) > placeOf(run)) return old;
+  const { id, state, createdAt, startTime, endTime, durationMs, cancelling } = run;
+  const lastRun: LastRun = { id, state, createdAt, startTime, endTime, durationMs, cancelling };
+  const names = Object.keys(lastRun) as (keyof LastRun)[];
+  if (names.every((name) => lastRun[name] === last?.[name])) return old;
+  return old.with(at, { ...flow, lastRun });
+}
+
+/** What lists are ordered by. */
+function placeOf(run: LastRun): string {
+  return run.startTime ?? run.createdAt;
 }
 
 export function withClient(old: Client[], client: Client): Client[] {

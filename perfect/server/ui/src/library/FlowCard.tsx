@@ -1,23 +1,14 @@
 import { useMutation } from "@tanstack/react-query";
 import { Link, useLocation } from "wouter";
 import { ask } from "../api/client";
-import type { Flow, Run } from "../api/types";
+import type { Flow, LastRun } from "../api/types";
 import { count, distance, duration, fullTime } from "../lib/format";
 import { useNow } from "../lib/useNow";
 import { useMayAct } from "../parts/access";
 import { StateMark } from "../parts/State";
 import { scheduleOf } from "./filter";
 
-/** @param last its newest run; null: there is none; undefined: not known yet. */
-export function FlowCard({
-  flow,
-  last,
-  open,
-}: {
-  flow: Flow;
-  last: Run | null | undefined;
-  open: () => void;
-}) {
+export function FlowCard({ flow, open }: { flow: Flow; open: () => void }) {
   const [, go] = useLocation();
   const run = useMutation({
     mutationFn: () =>
@@ -72,9 +63,7 @@ export function FlowCard({
           </>
         )}
         <dt>last run</dt>
-        <dd>
-          {last === undefined ? "…" : last === null ? "never" : <Last run={last} now={now} />}
-        </dd>
+        <dd>{flow.lastRun === null ? "never" : <Last run={flow.lastRun} now={now} />}</dd>
       </dl>
       <div className="row actions">
         <button
@@ -127,7 +116,7 @@ function Tasks({ flow }: { flow: Flow }) {
   );
 }
 
-function Last({ run, now }: { run: Run; now: number }) {
+function Last({ run, now }: { run: LastRun; now: number }) {
   const at = run.startTime ?? run.createdAt;
   return (
     <Link href={`/runs/${run.id}`} className="last">

@@ -1,9 +1,7 @@
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useLocation } from "wouter";
 import { ask } from "../api/client";
-import { runs } from "../api/queries";
-import type { Flow, Run, Runs } from "../api/types";
+import type { Flow } from "../api/types";
 import { count } from "../lib/format";
 import { useMayAct } from "../parts/access";
 import { Bulk } from "../parts/Bulk";
@@ -25,7 +23,6 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
   const tag = chosen.get("tag") ?? "";
   const found = matching(flows, text, tag);
   const tags = tagsOf(flows);
-  const newest = useQuery(runs("limit=100"));
   const put = (name: string, value: string) => {
     if (value === "") chosen.delete(name);
     else chosen.set(name, value);
@@ -76,7 +73,7 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
         {(shown) => (
           <div className="cards">
             {shown.map((flow) => (
-              <WithLast key={flow.id} flow={flow} newest={newest.data} open={() => open(flow)} />
+              <FlowCard key={flow.id} flow={flow} open={() => open(flow)} />
             ))}
           </div>
         )}
@@ -84,28 +81,6 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
       {running && <RunAll flows={found} close={() => setRunning(false)} />}
     </>
   );
-}
-
-/** Most last runs are among the newest of all; the others are asked for once. */
-function WithLast({
-  flow,
-  newest,
-  open,
-}: {
-  flow: Flow;
-  newest: Runs | undefined;
-  open: () => void;
-}) {
-  const near = newest?.runs.find((run) => run.flowId === flow.id);
-  const far = useQuery({
-    queryKey: ["last run", flow.id],
-    queryFn: ({ signal }) =>
-      ask<Runs>(`/api/runs?limit=1&flow=${encodeURIComponent(flow.id)}`, { signal }),
-    enabled: newest !== undefined && near === undefined && newest.next !== null,
-  });
-  let last: Run | null | undefined = near ?? far.data?.runs[0];
-  if (last === undefined && (newest?.next === null || far.data !== undefined)) last = null;
-  return <FlowCard flow={flow} last={last} open={open} />;
 }
 
 function RunAll({ flows, close }: { flows: Flow[]; close: () => void }) {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +56,25 @@ def own_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     registry.clear()
     registry.flows.update(flows)
     registry.tasks.update(tasks)
+
+
+@pytest.fixture
+def figures(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> Callable[..., None]:
+    """Print a test's figures past the capture: what was done, and how long the test took."""
+    began = time.monotonic()
+
+    def say(**values: Any) -> None:
+        values["seconds"] = time.monotonic() - began
+        shown = ", ".join(
+            f"{name.replace('_', ' ')} {round(value, 3) if isinstance(value, float) else value}"
+            for name, value in values.items()
+        )
+        with capsys.disabled():
+            print(f"\n    {request.node.name}: {shown}", flush=True)
+
+    return say
 
 
 @pytest.fixture(scope="session")

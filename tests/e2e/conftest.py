@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.backend import BackendProcess
 from tests.support.processes import Script, free_port
-
-
-@pytest.fixture
-def figures(
-    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
-) -> Callable[..., None]:
-    """Print a test's figures past the capture: what was done, and how long the test took."""
-    began = time.monotonic()
-
-    def say(**values: Any) -> None:
-        values["seconds"] = time.monotonic() - began
-        shown = ", ".join(
-            f"{name.replace('_', ' ')} {round(value, 3) if isinstance(value, float) else value}"
-            for name, value in values.items()
-        )
-        with capsys.disabled():
-            print(f"\n    {request.node.name}: {shown}", flush=True)
-
-    return say
 
 
 @pytest.fixture

@@ -21,13 +21,14 @@ _LONG = 100  # ms
 # From the top of what scrolls to its end, a bit less than a window each frame: the most elements there were at a
 # time, and what the rows in it were called by an attribute, in order.
 _THROUGH = """
-async (box, [row, name, step]) => {
+async (box, [row, name, step, last_name]) => {
   const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
   const rows = () => [...box.querySelectorAll(row)];
   const seen = new Set();
   let most = 0, still = 0, began = performance.now();
   box.scrollTop = 0;
-  while (still < 20) {
+  while (still < 20 && !seen.has(last_name)) {
+    if (performance.now() - began > 120000) break;
     await frame();
     const now = rows();
     most = Math.max(most, now.length);
@@ -38,7 +39,7 @@ async (box, [row, name, step]) => {
     const last = now.at(-1)?.getBoundingClientRect();
     const filled = last !== undefined && last.bottom >= view.bottom - 40;
     const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 1;
-    if (atEnd) still = seen.size === before ? still + 1 : 0;
+    if (atEnd) still = seen.size === before && last_name === null ? still + 1 : 0;
     else if (filled || performance.now() - began > 60000) box.scrollTop += box.clientHeight * step;
   }
   return { most, seen: [...seen] };
@@ -77,7 +78,9 @@ class Scrolled:
     seen: list[str]
 
 
-def scroll_through(box: Locator, row: str, name: str, step: float = 0.9) -> Scrolled:
+def scroll_through(
+    box: Locator, row: str, name: str, step: float = 0.9, until: str | None = None
+) -> Scrolled:
     """Scroll a list from its top to its end.
 
     Args:
@@ -85,5 +88,6 @@ def scroll_through(box: Locator, row: str, name: str, step: float = 0.9) -> Scro
         row: selector of its rows.
         name: attribute that tells them apart.
         step: how far each frame, in windows; more than 1 leaves rows out.
+        until: what the last row is called, of a list that is continued at its end.
     """
-    return Scrolled(**box.evaluate(_THROUGH, [row, name, step]))
+    return Scrolled(**box.evaluate(_THROUGH, [row, name, step, until]))

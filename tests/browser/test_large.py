@@ -197,7 +197,7 @@ def test_a_run_of_very_many_tasks(
     expect(tasks.get_by_role("option", name=re.compile("step")).first).to_be_visible()
 
     long_frames(page)
-    through = scroll_through(tasks, "[role=option]", "aria-posinset", step=1.5)
+    through = scroll_through(tasks, "[role=option]", "aria-posinset", step=1.5, until=str(count))
     scrolling = long_frames(page)
     assert through.most <= MOST_ROWS
     assert {"1", str(count)} <= set(through.seen)

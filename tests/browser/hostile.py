@@ -11,13 +11,13 @@ TEXTS = {
     "data address": "data:text/html,<script>hacked=1</script>",
     "quotes": "\" autofocus onfocus=\"hacked=1\" x='`{{constructor.constructor('hacked=1')()}}${hacked=1}<%=hacked=1%>",
     "path": "../..//evil.example/%2e%2e%2f?a=%2541&b=1#c\\..",
-    "bidi": "\u202edrowssap\u202c \u2066x\u2069 \u2028 \u200b!",
+    "bidi": "\u202edrowssap\u202c \u2066x\u2069 \u200b!",
     "long": "A" * 110 + "Z\u0351\u036b\u0343\u0360\u0334" * 10 + "👩‍👩‍👧‍👦🏳️‍🌈",
     "__proto__": "__proto__",
     "constructor": "constructor",
 }
 # Beside these, where there may be any text: control characters, and what a terminal would do.
-CONTROLS = " a\x00b\x07c\x08d\x7fe \x1b]8;;javascript:hacked=1\x07click\x1b]8;;\x07 \x1b[2J\x1b[9Ax \x9b31mred"
+CONTROLS = " a\x00b\x07c\x08d\x7fe \x1b]8;;javascript:hacked=1\x07click\x1b]8;;\x07 \x1b[2J\x1b[9Ax \x9b31mred \u2028 \u2029"
 # What follows is for lines only, which may be long.
 LINES = [
     "\x1b[" + "1;31;" * 9_000 + "mhuge escape",

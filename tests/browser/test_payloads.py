@@ -62,6 +62,7 @@ class Hostile:
     backend: BackendProcess
     runs: dict[str, str]
     running: str
+    drawn: str
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
         )
         with script.started(given, gate) as process:
             await_line(process, "serving")
-            poll_until(lambda: len(backend.get("/api/engine/flows")) == len(TEXTS))
+            poll_until(lambda: len(backend.get("/api/engine/flows")) == len(TEXTS) + 1)
             flows = {one["name"]: one["id"] for one in backend.get("/api/engine/flows")}
             runs = {what: _triggered(backend, flows[text], text) for what, text in TEXTS.items()}
             for what, run in runs.items():
@@ -99,13 +100,17 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
                 )
             running = _triggered(backend, flows[TEXTS["markup"]], TEXTS["markup"], wait=True)
             poll_until(lambda: "at the gate" in backend.lines(running))
-            yield Hostile(backend, runs, running)
+            drawn = _triggered(backend, flows[f"drawn {CLIENT}"])
+            poll_until(lambda: backend.get(f"/api/runs/{drawn}")["state"] == "COMPLETED")
+            yield Hostile(backend, runs, running, drawn)
             gate.touch()
 
 
-def _triggered(backend: BackendProcess, flow: str, text: str, **more: Any) -> str:
-    parameters = {"text": text, "choice": text, text: text, **more}
-    body = {"configuration": text, "parameters": parameters}
+def _triggered(backend: BackendProcess, flow: str, text: str | None = None, **more: Any) -> str:
+    body: dict[str, Any] = {}
+    if text is not None:
+        parameters = {"text": text, "choice": text, text: text, **more}
+        body = {"configuration": text, "parameters": parameters}
     status, answer = backend.request("POST", f"/api/engine/trigger/{flow}", body)
     assert status == 200, answer
     run: str = answer["runId"]
@@ -222,6 +227,52 @@ def test_a_flow_and_a_report(hostile: Hostile, look: Callable[..., View], what: 
         _check(page, path)
     _says(page, text, "h1")
     _says(page, text, "main")
+
+
+def test_a_graph(hostile: Hostile, page: Page) -> None:
+    _go(page, hostile, f"/runs/{hostile.drawn}")
+    page.get_by_role("button", name="graph", exact=True).click()
+    nodes = page.locator("svg .node")
+    expect(nodes).to_have_count(len(TEXTS))
+    for at, text in enumerate(TEXTS.values()):
+        expect(nodes.locator("title").nth(at)).to_have_text(re.sub(r"\s+", " ", text))
+    nodes.first.press("Enter")
+    _check(page, "graph")
+
+
+def test_many_runs_are_acted_on(hostile: Hostile, page: Page) -> None:
+    _go(page, hostile, "/history")
+    page.get_by_role("checkbox", name="all on this page").click()
+    page.get_by_role("button", name=re.compile("Run again")).first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    _check(page, "dialog")
+
+
+ADDRESSES = (
+    "/?q={}&tag={}&run={}&from={}",
+    "/history?q={}&state={}&flow={}&tag={}&after={}&since={}&until={}&before={}",
+    "/runs/{}",
+    "/flows/{}?task={}",
+    "/clients?q={}",
+    "/schedules?q={}",
+    "/statistics?q={}",
+    "/login?next={}",
+    "/{}",
+    "/assets/{}",
+)
+
+
+@pytest.mark.parametrize("what", ["markup", "script address", "path", "__proto__"])
+def test_addresses(hostile: Hostile, look: Callable[..., View], what: str) -> None:
+    view = look(hostile.backend.url)
+    view.expect("status of 4(00|04)")  # there is no such thing
+    page = _page(view)
+    for address in (
+        *ADDRESSES,
+        f"/runs/{hostile.runs[what]}?task={{}}&log-q={{}}&log-level={{}}#{{}}",
+    ):
+        _go(page, hostile, address.replace("{}", quote(TEXTS[what], safe="")))
+        _check(page, address)
 
 
 def test_a_run_that_goes_on(hostile: Hostile, page: Page) -> None:

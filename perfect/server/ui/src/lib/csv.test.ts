@@ -38,4 +38,21 @@ it("is written as spreadsheets read it", () => {
 
 it("has no formulas", () => {
   expect(csv(["=x"], [{ "=x": "=1+1" }, { "=x": "@cmd" }])).toBe("'=x\r\n'=1+1\r\n'@cmd\r\n");
+  expect(csv(["n"], [{ n: "-2+3" }, { n: "＝1" }])).toBe("n\r\n'-2+3\r\n'＝1\r\n");
+});
+
+it("has numbers as they are, also those that are text", () => {
+  const numbers = [-5, "-5", "+1.5", "-1e9", -1e30, "-1.234,5"];
+  expect(
+    csv(
+      ["n"],
+      numbers.map((n) => ({ n })),
+    ),
+  ).toBe('n\r\n-5\r\n-5\r\n+1.5\r\n-1e9\r\n-1e+30\r\n"-1.234,5"\r\n');
+});
+
+it("does not take what every object has for a column", () => {
+  const rows = JSON.parse('[{"constructor": 1, "__proto__": 2}, {}]');
+  expect(csv(columnsOf(rows), rows)).toBe("constructor,__proto__\r\n1,2\r\n,\r\n");
+  expect(sorted(rows, "__proto__", true)).toEqual(rows);
 });

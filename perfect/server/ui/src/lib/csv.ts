@@ -9,6 +9,11 @@ export function columnsOf(rows: Row[]): string[] {
   return [...names];
 }
 
+/** What a row has in a column; a column may be called like something that every object has. */
+export function inColumn(row: Row | undefined, column: string): unknown {
+  return row !== undefined && Object.hasOwn(row, column) ? row[column] : undefined;
+}
+
 /** A value as a cell shows it. */
 export function cell(value: unknown): string {
   if (value === null || value === undefined) return "";
@@ -20,7 +25,7 @@ export function sorted(rows: Row[], column: string, down: boolean): Row[] {
   const words = new Intl.Collator(undefined, { numeric: true });
   const sign = down ? -1 : 1;
   return rows.toSorted((a, b) => {
-    const [x, y] = [a[column], b[column]];
+    const [x, y] = [inColumn(a, column), inColumn(b, column)];
     const [noX, noY] = [cell(x) === "", cell(y) === ""];
     if (noX || noY) return Number(noX) - Number(noY);
     if (typeof x === "number" && typeof y === "number") return sign * (x - y);
@@ -30,13 +35,21 @@ export function sorted(rows: Row[], column: string, down: boolean): Row[] {
 
 /** As RFC 4180 has it. */
 export function csv(columns: string[], rows: Row[]): string {
-  const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
+  const lines = [columns, ...rows.map((row) => columns.map((name) => inColumn(row, name)))];
   return lines.map((line) => `${line.map(field).join(",")}\r\n`).join("");
 }
 
-/** Text that a spreadsheet would take for a formula is kept from being one. */
+// What a spreadsheet takes for the beginning of a formula, which may run programs and send what is in other cells (OWASP,
+// "CSV Injection"); full-width signs, too, which some read alike.
+const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
+const NUMBER = /^[+-]?\d+([.,]\d+)*(e[+-]?\d+)?$/i;
+
+/**
+ * Quoting alone does not keep a spreadsheet from calculating, so text like a formula gets an apostrophe before it: people
+ * open these files in one, and the rows as they are can be had from the API. Numbers stay as they are, also as text.
+ */
 function field(value: unknown): string {
   const plain = cell(value);
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain;
+  const text = FORMULA.test(plain) && !NUMBER.test(plain) ? `'${plain}` : plain;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -70,13 +70,11 @@ export function draftOf(field: Field, value: unknown): Draft {
 export function objectDraftOf(field: FieldOf<"object">, value: unknown): ObjectDraft {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new NotInForm(`${JSON.stringify(value)} is not an object`);
-  const rest: Record<string, unknown> = { ...value };
-  const parts: Record<string, Draft> = {};
-  for (const part of field.parts) {
-    parts[part.name] = draftOf(part.field, rest[part.name]);
-    delete rest[part.name];
-  }
-  return { parts, rest };
+  // Not looked up in the object: a parameter may be called like something that every object has.
+  const rest = new Map<string, unknown>(Object.entries(value));
+  const parts = field.parts.map(({ name, field }) => [name, draftOf(field, rest.get(name))]);
+  for (const { name } of field.parts) rest.delete(name);
+  return { parts: Object.fromEntries(parts), rest: Object.fromEntries(rest) };
 }
 
 /**
@@ -139,13 +137,13 @@ export function objectOf(
   path: string,
   problems: Problem[],
 ): Record<string, unknown> {
-  const value: Record<string, unknown> = {};
+  const given: [string, unknown][] = [];
   for (const part of field.parts) {
     const here = `${path}.${part.name}`;
     const one = read(part.field, part.required, draft.parts[part.name], here, problems);
-    if (one !== undefined) value[part.name] = one;
+    if (one !== undefined) given.push([part.name, one]);
   }
-  return { ...value, ...draft.rest };
+  return { ...Object.fromEntries(given), ...draft.rest };
 }
 
 function isNumber(text: string): boolean {
@@ -182,13 +180,13 @@ export function unmasked(value: unknown): { value: unknown; masked: number } {
   }
   if (typeof value === "object" && value !== null) {
     let masked = 0;
-    const kept: Record<string, unknown> = {};
+    const kept: [string, unknown][] = [];
     for (const [name, part] of Object.entries(value)) {
       const one = unmasked(part);
       masked += one.masked;
-      if (one.value !== undefined) kept[name] = one.value;
+      if (one.value !== undefined) kept.push([name, one.value]);
     }
-    return { value: kept, masked };
+    return { value: Object.fromEntries(kept), masked };
   }
   const hidden = typeof value === "string" && value.includes(MASK);
   return hidden ? { value: undefined, masked: 1 } : { value, masked: 0 };

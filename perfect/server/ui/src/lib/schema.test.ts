@@ -178,3 +178,13 @@ it("leaves out what was masked", () => {
     masked: 2,
   });
 });
+
+it("does not take what every object has for a parameter's value", () => {
+  const properties = JSON.parse('{"constructor": {"type": "string"}, "__proto__": {}}');
+  const form = formOf({ type: "object", properties });
+  if (form === null) throw new Error("there is no form");
+  expect(objectDraftOf(form, {}).parts.constructor).toBeUndefined();
+  const value = JSON.parse('{"constructor": "a", "__proto__": {"b": 1}}');
+  const draft = objectDraftOf(form, unmasked(value).value);
+  expect(JSON.stringify(objectOf(form, draft, "parameters", []))).toBe(JSON.stringify(value));
+});

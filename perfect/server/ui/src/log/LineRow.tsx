@@ -4,12 +4,13 @@ import { type Piece, parse } from "../lib/ansi";
 import { fullTime } from "../lib/format";
 import { marked } from "../lib/marks";
 
-const MARKS: Record<string, string> = {
-  DEBUG: "debug",
-  WARNING: "warn",
-  ERROR: "error",
-  CRITICAL: "critical",
-};
+// Not an object: a client may call a level "constructor".
+const MARKS = new Map([
+  ["DEBUG", "debug"],
+  ["WARNING", "warn"],
+  ["ERROR", "error"],
+  ["CRITICAL", "critical"],
+]);
 
 /**
  * @param name of the task; null where all lines are of one.
@@ -26,7 +27,7 @@ export const LineRow = memo(function LineRow({
   word: string;
   chosen: boolean;
 }) {
-  const mark = MARKS[line.level ?? ""] ?? (line.stream === "stderr" ? "stderr" : null);
+  const mark = MARKS.get(line.level) ?? (line.stream === "stderr" ? "stderr" : null);
   const when = `${fullTime(line.time)}${name ? ` · ${name}` : ""}`;
   return (
     <div className="line" data-seq={line.seq} aria-current={chosen ? "location" : undefined}>

@@ -1,6 +1,6 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useMemo, useRef, useState } from "react";
-import { cell, columnsOf, csv, type Row, sorted } from "../lib/csv";
+import { cell, columnsOf, csv, inColumn, type Row, sorted } from "../lib/csv";
 import { download } from "../lib/download";
 import { count } from "../lib/format";
 
@@ -67,7 +67,7 @@ export function ResultTable({ rows, name }: { rows: Row[]; name: string }) {
             {visible.map(({ index }) => (
               <tr key={index} aria-rowindex={index + 2}>
                 {columns.map((column) => (
-                  <Cell key={column} value={shown[index]?.[column]} />
+                  <Cell key={column} value={inColumn(shown[index], column)} />
                 ))}
               </tr>
             ))}

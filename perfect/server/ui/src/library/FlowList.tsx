@@ -113,6 +113,7 @@ function RunAll({ flows, close }: { flows: Flow[]; close: () => void }) {
     <Bulk
       title={`Run ${count(flows.length, "flow")}?`}
       verb="Run all"
+      ready={configuration.trim() !== ""}
       items={flows}
       label={(flow) => flow.name}
       act={(flow) =>

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from playwright.sync_api import Locator, Page, expect  # noqa: E402
+from playwright.sync_api import Page, expect  # noqa: E402
 
 from tests.browser.past import BEGIN, HOUR, Past  # noqa: E402
-from tests.browser.view import View, settle  # noqa: E402
+from tests.browser.view import View, rows, settle  # noqa: E402
 from tests.support.backend import BackendProcess  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
@@ -37,11 +37,6 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BackendProc
         ids = lab.tell("load cities", ["COMPLETED"] * 5, tags={"team": "data"}, begin=later)
         lab.tell(ODD, ["FAILED"], tags={"odd:name": "a,b"}, begin=later + 100 * HOUR)
         yield backend, ids
-
-
-def rows(page: Page) -> Locator:
-    """The runs that are shown."""
-    return page.get_by_role("table", name="runs").locator("tbody tr")
 
 
 def in_address(page: Page) -> dict[str, str]:

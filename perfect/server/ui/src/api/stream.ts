@@ -184,9 +184,9 @@ export class Feed {
     if (this.due.has(kind)) return;
     const later = setTimeout(() => {
       this.due.delete(kind);
-      // An answer that is on its way may be older, and a slow one must come in spite of news.
+      // An answer that is on its way may be older, but a slow one must come in spite of news.
       if (this.queries.isFetching({ queryKey: [kind] }) > 0) this.askAgain(kind, delay);
-      else void this.queries.invalidateQueries({ queryKey: [kind] });
+      void this.queries.invalidateQueries({ queryKey: [kind], fetchStatus: "idle" });
     }, delay);
     this.due.set(kind, later);
   }

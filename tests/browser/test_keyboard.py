@@ -202,7 +202,7 @@ def test_who_may_only_read_finds_nothing_to_press(start: Start, look: Look) -> N
         view.open(path)
         settle(page)
         for role in ("button", "checkbox"):
-            for one in page.get_by_role(role, name=ACTING).all():  # type: ignore[arg-type]
+            for one in page.get_by_role(role, name=ACTING).all():
                 if one.is_enabled():
                     found.append((path, one.evaluate("it => it.outerHTML")))
         expect(page.get_by_role("dialog")).to_have_count(0)

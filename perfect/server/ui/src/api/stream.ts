@@ -1,10 +1,11 @@
 /** The one stream of events, and what it makes of the answers that the pages hold. */
 
-import type { Query, QueryClient } from "@tanstack/react-query";
+import type { QueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
 import * as events from "../lib/events";
 import { ask, BASE } from "./client";
 import { note } from "./meanwhile";
+import { putNews } from "./news";
 import { tellOfTasks } from "./taskNews";
 import {
   type Client,
@@ -171,9 +172,7 @@ export class Feed {
       void this.queries.invalidateQueries({ queryKey: ["run", run.id] });
       return;
     }
-    this.queries.setQueriesData({ queryKey: ["runs"], predicate: isKept }, (old: unknown) =>
-      events.withRun(old, run),
-    );
+    putNews(this.queries, ["runs"], (old) => events.withRun(old, run));
     this.queries.setQueryData<Run>(["run", run.id], (old) =>
       old === undefined ? old : { ...old, ...run },
     );
@@ -192,15 +191,8 @@ export class Feed {
   }
 
   private put<T, U>(kind: string, change: (old: T, told: U) => T, told: U): void {
-    this.queries.setQueriesData<T>({ queryKey: [kind], exact: true, predicate: isKept }, (old) =>
-      old === undefined ? old : change(old, told),
-    );
+    putNews<T>(this.queries, [kind], (old) => change(old, told), true);
   }
-}
-
-/** Not one that is asked for anew when it is shown: with news it would pass for up to date. */
-function isKept(query: Query): boolean {
-  return query.isActive() || !query.state.isInvalidated;
 }
 
 export function useConnection(feed: Feed): Connection {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's
 _QUIET = [
@@ -97,3 +97,12 @@ def settle(page: Page) -> None:
     """
     expect(page.get_by_role("main")).not_to_be_empty()
     expect(page.get_by_text("Loading …")).to_have_count(0)
+
+
+def rows(page: Page) -> Locator:
+    """The runs that the history shows.
+
+    Args:
+        page: of the history.
+    """
+    return page.get_by_role("table", name="runs", exact=True).locator("tbody tr")

@@ -1,7 +1,10 @@
 /** What the pages ask for, by name, so that the stream can put what happens into the same answers. */
 
 import { infiniteQueryOptions, QueryClient, queryOptions } from "@tanstack/react-query";
-import { ask } from "./client";
+import * as events from "../lib/events";
+import { put } from "../lib/tasks";
+import { ask, Refused } from "./client";
+import { withNews } from "./meanwhile";
 import type {
   Client,
   Ended,
@@ -10,6 +13,7 @@ import type {
   Run,
   Runs,
   Schedule,
+  Task,
   Tasks,
   Version,
   WholeStatistics,
@@ -22,7 +26,9 @@ export const queryClient = new QueryClient({
     queries: {
       staleTime: Number.POSITIVE_INFINITY,
       gcTime: 60_000,
-      retry: 1,
+      // what the backend refuses it refuses again
+      retry: (times, error) =>
+        times < 1 && !(error instanceof Refused && error.status >= 400 && error.status < 500),
       refetchOnWindowFocus: false,
     },
   },
@@ -35,21 +41,29 @@ export const version = queryOptions({
 
 export const flows = queryOptions({
   queryKey: ["flows"],
-  queryFn: ({ signal }) => ask<Flow[]>("/api/engine/flows", { signal }),
+  queryFn: ({ signal }) =>
+    withNews("flow", ask<Flow[]>("/api/engine/flows", { signal }), events.withFlow),
 });
 
 /** @param search the query of `GET /api/runs`, which is that of the page, too. */
 export const runs = (search: string) =>
   queryOptions({
     queryKey: ["runs", search],
-    queryFn: ({ signal }) => ask<Runs>(`/api/runs?${search}`, { signal }),
+    queryFn: ({ signal }) =>
+      withNews("run", ask<Runs>(`/api/runs?${search}`, { signal }), (old, told: Run) =>
+        events.withRun(old, told),
+      ),
   });
 
 export const run = (id: string) =>
   queryOptions({
     queryKey: ["run", id],
     queryFn: ({ signal }) =>
-      ask<Run>(`/api/runs/${encodeURIComponent(id)}?tasks=0&lines=0`, { signal }),
+      withNews(
+        "run",
+        ask<Run>(`/api/runs/${encodeURIComponent(id)}?tasks=0&lines=0`, { signal }),
+        (old, told: Run) => (told.id === id ? { ...old, ...told } : old),
+      ),
   });
 
 const TASKS_AT_ONCE = 20_000;
@@ -59,9 +73,17 @@ export const tasks = (id: string, search = "", limit = TASKS_AT_ONCE) =>
   infiniteQueryOptions({
     queryKey: ["tasks", id, search, limit],
     queryFn: ({ signal, pageParam }) =>
-      ask<Tasks>(
-        `/api/runs/${encodeURIComponent(id)}/tasks?${search}&after=${pageParam}&limit=${limit}`,
-        { signal },
+      withNews(
+        "task",
+        ask<Tasks>(
+          `/api/runs/${encodeURIComponent(id)}/tasks?${search}&after=${pageParam}&limit=${limit}`,
+          { signal },
+        ),
+        (page, told: { runId: string; tasks: Task[] }) => {
+          if (told.runId !== id) return page;
+          const pages = put([page], told.tasks, search === "") ?? put([page], told.tasks, false);
+          return pages?.[0] ?? page;
+        },
       ),
     initialPageParam: -1,
     getNextPageParam: (last) => last.next,
@@ -76,14 +98,24 @@ export const task = (id: string, index: number) =>
 
 export const clients = queryOptions({
   queryKey: ["clients"],
-  queryFn: async ({ signal }) =>
-    (await ask<{ clients: Client[] }>("/api/clients", { signal })).clients,
+  queryFn: ({ signal }) =>
+    withNews(
+      "client",
+      ask<{ clients: Client[] }>("/api/clients", { signal }).then(({ clients }) => clients),
+      events.withClient,
+    ),
 });
 
 export const schedules = queryOptions({
   queryKey: ["schedules"],
-  queryFn: async ({ signal }) =>
-    (await ask<{ schedules: Schedule[] }>("/api/schedules?limit=1000", { signal })).schedules,
+  queryFn: ({ signal }) =>
+    withNews(
+      "schedule",
+      ask<{ schedules: Schedule[] }>("/api/schedules?limit=1000", { signal }).then(
+        ({ schedules }) => schedules,
+      ),
+      events.withSchedule,
+    ),
 });
 
 export const flowStatistics = queryOptions({

@@ -4,8 +4,19 @@ import type { QueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
 import * as events from "../lib/events";
 import { ask, BASE } from "./client";
+import { note } from "./meanwhile";
+import { putNews } from "./news";
 import { tellOfTasks } from "./taskNews";
-import type { Client, Flow, Line, Run, Schedule, Task } from "./types";
+import {
+  type Client,
+  type Flow,
+  type Line,
+  type Run,
+  type Schedule,
+  type State,
+  type Task,
+  TERMINAL,
+} from "./types";
 
 /** live: by the stream; polling: the backend answers, but there is no stream; away: it does not answer. */
 export type Connection = "connecting" | "live" | "polling" | "away";
@@ -25,6 +36,8 @@ export class Feed {
   private run: string | null = null;
   private listeners = new Set<() => void>();
   private lineListeners = new Set<(lines: Line[], skipped: boolean) => void>();
+  /** Of the runs that are not over, as they were told last. */
+  private states = new Map<string, State>();
   private due = new Map<string, ReturnType<typeof setTimeout>>();
   private poll: ReturnType<typeof setTimeout> | null = null;
 
@@ -66,15 +79,17 @@ export class Feed {
     );
     this.source = source;
     const on = <T>(kind: string, take: (data: T) => void) =>
-      source.addEventListener(kind, (event) =>
-        take(JSON.parse((event as MessageEvent<string>).data) as T),
-      );
+      source.addEventListener(kind, (event) => {
+        const data = JSON.parse((event as MessageEvent<string>).data) as T;
+        note(kind, data);
+        take(data);
+      });
     // What happened before is read again, unless the browser resumed where it was.
     on("ready", () => {
       this.live();
-      void this.queries.invalidateQueries();
+      this.beginAnew();
     });
-    on("reset", () => void this.queries.invalidateQueries());
+    on("reset", () => this.beginAnew());
     on<events.Told<Run>>("run", (run) => this.onRun(run));
     on<events.Told<Flow>>("flow", (flow) => this.put("flows", events.withFlow, flow));
     on<Client>("client", (client) => this.put("clients", events.withClient, client));
@@ -141,14 +156,17 @@ export class Feed {
     for (const listener of this.listeners) listener();
   }
 
+  /** Nothing that was asked for before is known to be up to date, nor is what is on its way. */
+  private beginAnew(): void {
+    this.states.clear();
+    // A first answer that is on its way is not asked for again as long as it is awaited.
+    void this.queries.cancelQueries().then(() => this.queries.invalidateQueries());
+  }
+
   private onRun(run: events.Told<Run>): void {
-    let before: Run | undefined;
-    for (const [key, answer] of this.queries.getQueriesData({ queryKey: ["runs"] })) {
-      const known = events.runIn(answer, run.id);
-      if (known === undefined) continue;
-      before = known;
-      if (!run.deleted) this.queries.setQueryData(key, events.withRun(answer, run));
-    }
+    const before = this.states.get(run.id);
+    if (run.deleted || TERMINAL.has(run.state)) this.states.delete(run.id);
+    else this.states.set(run.id, run.state);
     if (events.changesLists(before, run)) this.askAgain("runs", LISTS_EVERY);
     const flows = this.queries.getQueryData<Flow[]>(["flows"]);
     const told = flows === undefined ? flows : events.withLast(flows, run);
@@ -158,6 +176,7 @@ export class Feed {
       void this.queries.invalidateQueries({ queryKey: ["run", run.id] });
       return;
     }
+    putNews(this.queries, ["runs"], (old) => events.withRun(old, run));
     this.queries.setQueryData<Run>(["run", run.id], (old) =>
       old === undefined ? old : { ...old, ...run },
     );
@@ -168,13 +187,15 @@ export class Feed {
     if (this.due.has(kind)) return;
     const later = setTimeout(() => {
       this.due.delete(kind);
-      void this.queries.invalidateQueries({ queryKey: [kind] });
+      // An answer that is on its way may be older, but a slow one must come in spite of news.
+      if (this.queries.isFetching({ queryKey: [kind] }) > 0) this.askAgain(kind, delay);
+      void this.queries.invalidateQueries({ queryKey: [kind], fetchStatus: "idle" });
     }, delay);
     this.due.set(kind, later);
   }
 
   private put<T, U>(kind: string, change: (old: T, told: U) => T, told: U): void {
-    this.queries.setQueryData<T>([kind], (old) => (old === undefined ? old : change(old, told)));
+    putNews<T>(this.queries, [kind], (old) => change(old, told), true);
   }
 }
 

@@ -3,7 +3,6 @@ import { useState } from "react";
 import { ask } from "../api/client";
 import { type Run, TERMINAL } from "../api/types";
 import { count } from "../lib/format";
-import { useMayAct } from "../parts/access";
 import { Bulk } from "../parts/Bulk";
 import { type Chosen, MOST } from "./useChoice";
 
@@ -53,7 +52,6 @@ export function Actions({ chosen, more }: { chosen: Chosen; more: boolean }) {
   const [asking, setAsking] = useState<{ action: Action; runs: Run[]; others: number } | null>(
     null,
   );
-  const may = useMayAct();
   const all = useMutation({ mutationFn: chosen.all });
   const { runs } = chosen;
   const fitting = (action: Action) => runs.filter((run) => TERMINAL.has(run.state) === action.over);
@@ -74,7 +72,7 @@ export function Actions({ chosen, more }: { chosen: Chosen; more: boolean }) {
             key={action.verb}
             type="button"
             className={action.danger ? "danger" : ""}
-            disabled={able.length === 0 || !may}
+            disabled={able.length === 0}
             onClick={() => setAsking({ action, runs: able, others: runs.length - able.length })}
           >
             {action.verb}

@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useId, useRef, useState } from "react";
 import { flows } from "../api/queries";
 import { ZONE } from "../lib/format";
-import { localOf, utcOf } from "../lib/moment";
+import { hasZone, localOf, utcOf } from "../lib/moment";
 import { useWide } from "../lib/useWide";
 import { tagsOf } from "../library/filter";
 import { StateMark } from "../parts/State";
@@ -41,17 +41,21 @@ export function Filters({ search, go }: { search: string; go: (search: string) =
       const field = form.current?.elements.namedItem(name);
       if (!(field instanceof HTMLInputElement)) continue;
       const value = given.get(name) ?? "";
-      field.value = name === "from" || name === "to" ? localOf(value) : value;
+      field.value = name === "from" || name === "to" ? localOf(zoned(value)) : value;
     }
   }, [search]);
 
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const given = new FormData(event.currentTarget);
+  /** What stands in the fields, which may not have been sent off yet. */
+  const typed = (): Partial<Record<Filter, string>> => {
+    const given = new FormData(form.current ?? undefined);
     const changes: Partial<Record<Filter, string>> = {};
     for (const [name] of TEXTS) changes[name] = String(given.get(name) ?? "").trim();
     for (const [name] of TIMES) changes[name] = utcOf(String(given.get(name) ?? ""));
-    go(withFilters(search, changes));
+    return changes;
+  };
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    go(withFilters(search, typed()));
   };
 
   return (
@@ -110,7 +114,7 @@ export function Filters({ search, go }: { search: string; go: (search: string) =
             type="button"
             className="chip"
             aria-pressed={states.includes(state)}
-            onClick={() => go(withFilters(search, { state: toggled(search, state) }))}
+            onClick={() => go(withFilters(search, { ...typed(), state: toggled(search, state) }))}
           >
             <StateMark state={state} />
           </button>
@@ -118,4 +122,10 @@ export function Filters({ search, go }: { search: string; go: (search: string) =
       </fieldset>
     </search>
   );
+}
+
+/** A time as the backend takes it: without a zone it is in UTC. */
+function zoned(time: string): string {
+  if (time === "" || hasZone(time)) return time;
+  return /[T ]/.test(time) ? `${time}Z` : `${time}T00:00Z`;
 }

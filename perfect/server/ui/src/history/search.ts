@@ -47,11 +47,13 @@ export function onPage(search: string, cursor: string | null): string {
   return given.toString();
 }
 
-export function statesOf(search: string): string[] {
-  return new URLSearchParams(search).get("state")?.split(",").filter(Boolean) ?? [];
+/** The states that the address asks for, as far as there are such. */
+export function statesOf(search: string): State[] {
+  const given = new URLSearchParams(search).get("state")?.split(",") ?? [];
+  return STATES.filter((state) => given.includes(state));
 }
 
-/** @returns the states as the address has them, with one more or less. */
+/** The states for the address, with one more or less. */
 export function toggled(search: string, state: State): string {
   const chosen = new Set(statesOf(search));
   if (!chosen.delete(state)) chosen.add(state);

@@ -6,6 +6,7 @@ import {
   type LastRun,
   type Run,
   type Schedule,
+  type State,
   TERMINAL,
 } from "../api/types";
 
@@ -42,21 +43,13 @@ function isListed(value: unknown): value is Listed {
   );
 }
 
-/** Whether lists may have to be asked for again: whom they show depends on what changed. */
-export function changesLists(before: Run | undefined, run: Told<Run>): boolean {
-  return Boolean(run.deleted) || before === undefined || before.state !== run.state;
-}
-
-/** The run of that id in an answer, as it was told last. */
-export function runIn(old: unknown, id: string): Run | undefined {
-  if (isPages(old)) {
-    for (const page of old.pages) {
-      const found = runIn(page, id);
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-  return isListed(old) ? old.runs.find((one) => one.id === id) : undefined;
+/**
+ * Whether lists may have to be asked for again: whom they show depends on what changed.
+ *
+ * @param before as it was told last, whatever the lists say: one may have it already, and another not.
+ */
+export function changesLists(before: State | undefined, run: Told<Run>): boolean {
+  return Boolean(run.deleted) || before !== run.state;
 }
 
 export function withFlow(old: Flow[], flow: Told<Flow>): Flow[] {
@@ -113,6 +106,6 @@ function put<T>(
 }
 
 /** Whether a run has come to its end by this event. */
-export function ends(before: Run | undefined, run: Told<Run>): boolean {
-  return TERMINAL.has(run.state) && (before === undefined || !TERMINAL.has(before.state));
+export function ends(before: State | undefined, run: Told<Run>): boolean {
+  return TERMINAL.has(run.state) && (before === undefined || !TERMINAL.has(before));
 }

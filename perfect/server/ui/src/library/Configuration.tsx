@@ -5,9 +5,12 @@ const KNOWN = ["development", "debug", "release"];
 /** The configuration of a run: one of the usual, or any text. */
 export function Configuration({
   value,
+  missing = false,
   change,
 }: {
   value: string;
+  /** It was to be sent without. */
+  missing?: boolean;
   change: (value: string) => void;
 }) {
   const id = useId();
@@ -33,6 +36,7 @@ export function Configuration({
           <input
             aria-label="name of the configuration"
             required
+            aria-invalid={missing}
             maxLength={200}
             value={value}
             onChange={(event) => change(event.target.value)}

@@ -66,20 +66,21 @@ export function FlowCard({ flow, open }: { flow: Flow; open: () => void }) {
         <dd>{flow.lastRun === null ? "never" : <Last run={flow.lastRun} now={now} />}</dd>
       </dl>
       <div className="row actions">
-        <button
-          type="button"
-          disabled={run.isPending || !may}
-          aria-label={`Run ${flow.name}`}
-          onClick={() => (asks ? open() : run.mutate())}
-        >
-          {asks ? "Run …" : "Run"}
-        </button>
-        {!asks && (
+        {may && (
+          <button
+            type="button"
+            disabled={run.isPending}
+            aria-label={`Run ${flow.name}`}
+            onClick={() => (asks ? open() : run.mutate())}
+          >
+            {asks ? "Run …" : "Run"}
+          </button>
+        )}
+        {may && !asks && (
           <button
             type="button"
             className="plain"
             aria-label={`Run ${flow.name} with …`}
-            disabled={!may}
             onClick={open}
           >
             with …

@@ -26,7 +26,7 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
   const put = (name: string, value: string) => {
     if (value === "") chosen.delete(name);
     else chosen.set(name, value);
-    go(`/?${chosen}`, { replace: name === "q" });
+    go(chosen.size === 0 ? "/" : `/?${chosen}`, { replace: name === "q" });
   };
   return (
     <>
@@ -53,13 +53,11 @@ export function FlowList({ flows, open }: { flows: Flow[]; open: (flow: Flow) =>
             : `${found.length} of ${count(flows.length, "flow")}`}
         </span>
         <span className="spacer" />
-        <button
-          type="button"
-          disabled={found.length === 0 || !may}
-          onClick={() => setRunning(true)}
-        >
-          Run all …
-        </button>
+        {may && (
+          <button type="button" disabled={found.length === 0} onClick={() => setRunning(true)}>
+            Run all …
+          </button>
+        )}
       </search>
       {found.length === 0 && (
         <p className="notice">
@@ -90,6 +88,7 @@ function RunAll({ flows, close }: { flows: Flow[]; close: () => void }) {
     <Bulk
       title={`Run ${count(flows.length, "flow")}?`}
       verb="Run all"
+      ready={configuration.trim() !== ""}
       items={flows}
       label={(flow) => flow.name}
       act={(flow) =>

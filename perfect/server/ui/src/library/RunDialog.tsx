@@ -11,6 +11,8 @@ import { Configuration } from "./Configuration";
 import { ParameterForm } from "./ParameterForm";
 import { useParameters } from "./useParameters";
 
+const UNNAMED: Problem = { field: "configuration", problem: "is required" };
+
 /** Asks with what to run a flow; @param from the id of a run whose values it begins with. */
 export function RunDialog({
   flow,
@@ -57,9 +59,10 @@ function RunForm({ flow, run, close }: { flow: Flow; run?: Run; close: () => voi
   }, [problems]);
   const submit = (event: FormEvent) => {
     event.preventDefault();
-    const given = values.read();
-    setProblems(given.problems);
-    if (given.problems.length === 0) start.mutate(given.value);
+    const { value, problems } = values.read();
+    if (configuration.trim() === "") problems.unshift(UNNAMED);
+    setProblems(problems);
+    if (problems.length === 0) start.mutate(value);
   };
   const { form, draft, json } = values;
   return (
@@ -71,7 +74,11 @@ function RunForm({ flow, run, close }: { flow: Flow; run?: Run; close: () => voi
       {!flow.connected && (
         <p className="warning">⚠ No client that has this flow is connected: the run will wait.</p>
       )}
-      <Configuration value={configuration} change={setConfiguration} />
+      <Configuration
+        value={configuration}
+        missing={problems.includes(UNNAMED)}
+        change={setConfiguration}
+      />
       <div className="row">
         <h3>Parameters</h3>
         <span className="spacer" />
@@ -101,7 +108,7 @@ function RunForm({ flow, run, close }: { flow: Flow; run?: Run; close: () => voi
             spellCheck={false}
             placeholder="{}"
             value={json}
-            aria-invalid={problems.length > 0}
+            aria-invalid={problems.some((one) => one !== UNNAMED)}
             onChange={(event) => values.setJson(event.target.value)}
           />
           {form === null && (

@@ -7,6 +7,7 @@ import { Pages } from "../history/Pages";
 import { asked, isFiltered } from "../history/search";
 import { useChoice } from "../history/useChoice";
 import { Answer } from "../parts/Answer";
+import { useMayAct } from "../parts/access";
 import { RunTable } from "../parts/RunTable";
 import { useQueryString } from "../parts/search";
 import { useTitle } from "../parts/title";
@@ -19,26 +20,29 @@ export function History() {
   const [, go] = useLocation();
   const found = useQuery({ ...runs(asked(search)), placeholderData: keepPreviousData });
   const chosen = useChoice(search, found.data?.runs ?? []);
+  const may = useMayAct();
   const paged = new URLSearchParams(search).has("cursor");
   return (
     <div className="stack history">
       <h1>History</h1>
       <Filters search={search} go={(next) => go(next === "" ? "/history" : `/history?${next}`)} />
-      <Answer of={found}>
+      <Answer of={found} otherwise={<Link href="/history">Show the newest</Link>}>
         {({ runs, next }) => {
           if (runs.length === 0) return <None filtered={isFiltered(search)} paged={paged} />;
           return (
             <div className="stack" aria-busy={found.isPlaceholderData}>
-              <RunTable runs={runs} choice={chosen} />
+              <RunTable runs={runs} {...(may ? { choice: chosen } : {})} />
               <Pages search={search} next={next} />
             </div>
           );
         }}
       </Answer>
-      <Actions
-        chosen={chosen}
-        more={found.data !== undefined && (found.data.next !== null || paged)}
-      />
+      {may && (
+        <Actions
+          chosen={chosen}
+          more={found.data !== undefined && (found.data.next !== null || paged)}
+        />
+      )}
     </div>
   );
 }

@@ -6,6 +6,7 @@ import { FirstVisit } from "../library/FirstVisit";
 import { FlowList } from "../library/FlowList";
 import { RunDialog } from "../library/RunDialog";
 import { Answer } from "../parts/Answer";
+import { useMayAct } from "../parts/access";
 import { RunTable } from "../parts/RunTable";
 import { useQueryString } from "../parts/search";
 import { useTitle } from "../parts/title";
@@ -18,6 +19,7 @@ const LIVE = "state=RUNNING,RETRYING,PENDING";
 export function Library() {
   useTitle("Library");
   const all = useQuery(flows);
+  const may = useMayAct();
   const [, go] = useLocation();
   const chosen = new URLSearchParams(useQueryString());
   const wanted = chosen.get("run");
@@ -25,7 +27,7 @@ export function Library() {
     chosen.delete("from");
     if (flow === null) chosen.delete("run");
     else chosen.set("run", flow.id);
-    go(`/?${chosen}`);
+    go(chosen.size === 0 ? "/" : `/?${chosen}`, { replace: flow === null });
   };
   return (
     <div className="stack">
@@ -41,7 +43,7 @@ export function Library() {
                 <p role="alert">There is no flow {wanted} any more.</p>
               )}
               <FlowList flows={found} open={open} />
-              {flow !== undefined && (
+              {flow !== undefined && may && (
                 <RunDialog
                   key={flow.id}
                   flow={flow}

@@ -1,12 +1,18 @@
 import type { UseQueryResult } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 
-/** What a query gives; while there is nothing, that it is awaited, or why it did not come. */
+/**
+ * What a query gives; while there is nothing, that it is awaited, or why it did not come.
+ *
+ * @param otherwise what else one may do then.
+ */
 export function Answer<T>({
   of,
+  otherwise,
   children,
 }: {
   of: UseQueryResult<T>;
+  otherwise?: ReactNode;
   children: (data: T) => ReactNode;
 }) {
   if (of.data !== undefined) return <>{children(of.data)}</>;
@@ -19,9 +25,12 @@ export function Answer<T>({
           </b>{" "}
           {of.error.message}
         </p>
-        <button type="button" onClick={() => void of.refetch()}>
-          Try again
-        </button>
+        <div className="row">
+          <button type="button" onClick={() => void of.refetch()}>
+            Try again
+          </button>
+          {otherwise}
+        </div>
       </div>
     );
   }

@@ -10,6 +10,7 @@ export function Bulk<T>({
   title,
   verb,
   danger = false,
+  ready = true,
   items,
   label,
   act,
@@ -20,6 +21,8 @@ export function Bulk<T>({
   title: string;
   verb: string;
   danger?: boolean;
+  /** Whether all is given that it takes. */
+  ready?: boolean;
   items: readonly T[];
   label: (item: T) => string;
   act: (item: T) => Promise<unknown>;
@@ -67,7 +70,7 @@ export function Bulk<T>({
             <button
               type="button"
               className={danger ? "danger" : ""}
-              disabled={items.length === 0}
+              disabled={items.length === 0 || !ready}
               onClick={() => void start()}
             >
               {verb}

@@ -1,4 +1,4 @@
-import { type ReactNode, useEffect, useId, useRef } from "react";
+import { type ReactNode, useId, useLayoutEffect, useRef } from "react";
 import "./dialog.css";
 
 /** A window above the page, open as long as it is there; Escape and a click beside it close it. */
@@ -13,7 +13,8 @@ export function Dialog({
 }) {
   const box = useRef<HTMLDialogElement>(null);
   const heading = useId();
-  useEffect(() => {
+  // It is closed before it is gone: only then the focus goes back to where it was.
+  useLayoutEffect(() => {
     const dialog = box.current;
     dialog?.showModal();
     return () => dialog?.close();
@@ -26,6 +27,12 @@ export function Dialog({
       onCancel={(event) => {
         event.preventDefault();
         close();
+      }}
+      // A second Escape closes it without asking.
+      onClose={({ currentTarget }) => {
+        if (currentTarget.open) return;
+        close();
+        currentTarget.showModal(); // for as long as it is there
       }}
       onClick={(event) => {
         if (event.target === event.currentTarget) close();

@@ -16,12 +16,12 @@ export function Keys() {
   const [, go] = useLocation();
   const [help, setHelp] = useState(false);
   useEffect(() => {
-    let asked = 0; // when "g" was pressed
+    let asked = Number.NEGATIVE_INFINITY; // when "g" was pressed
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
       if (isField(event.target) || document.querySelector("dialog[open]") !== null) return;
       const place = event.timeStamp - asked < WAIT ? PLACES[event.key.toLowerCase()] : undefined;
-      asked = event.key === "g" ? event.timeStamp : 0;
+      asked = event.key === "g" ? event.timeStamp : Number.NEGATIVE_INFINITY;
       if (place !== undefined) go(place[0]);
       else if (event.key === "?") setHelp(true);
       else if (event.key === "/") document.querySelector<HTMLElement>("[data-search]")?.focus();

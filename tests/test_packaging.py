@@ -268,5 +268,5 @@ def _build_hook() -> Any:
 def test_the_readmes_commands_are_those_of_the_gate() -> None:
     readme = (ROOT / "README.md").read_text()
     assert re.search(r"^python3 -m venv .*'\.\[server\]' && .*perfect demo$", readme, re.M)
-    assert re.search(r"^python3 -m venv .*'\.\[dev\]' && .* -m pytest$", readme, re.M)
+    assert re.search(r"^python3 -m venv .*'\.\[dev\]' && .* -m pytest -n 2", readme, re.M)
     assert "README.md" in (ROOT / ".ci" / "run").read_text()

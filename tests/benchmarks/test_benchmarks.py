@@ -36,6 +36,7 @@ def test_a_graph_has_as_many_nodes_as_asked_and_the_same_result_everywhere(
 
 # Each measurement sees before it takes the time that the last result is that of a plain loop.
 @pytest.mark.e2e
+@pytest.mark.timeout(400)
 def test_every_graph_benchmark_gives_a_figure(
     record_property: Callable[[str, object], None],
 ) -> None:

@@ -21,7 +21,7 @@ class Reader:
         port: int,
         run: str | None = None,
         last: str | None = None,
-        timeout: float = 20,
+        timeout: float | None = 20,
         more: dict[str, str] | None = None,
     ) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)

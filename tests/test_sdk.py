@@ -98,7 +98,10 @@ def test_every_way_of_writing_a_task() -> None:
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        *(("name", value) for value in ("", "   ", "x" * 201, "\udc80", 3, b"f")),
+        *(
+            ("name", value)
+            for value in ("", "   ", "x" * 201, "\udc80", "a\nb", "\0", "\u2028", 3, b"f")
+        ),
         *(("description", value) for value in (3, b"d")),
         *(("schedule", value) for value in ("* * * * *", 60, [])),
         *(("tags", value) for value in ("a=b", [1], {"": "b"}, {3: "b"}, {"x" * 201: "b"})),

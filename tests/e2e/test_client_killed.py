@@ -89,7 +89,9 @@ def test_a_killed_client_leaves_what_it_had_said_and_the_run_fails(
         killed = time.time()
         assert online.wait(10) == offline.wait(10) == -9
         # where the machine is busy, the other one, too, may have put something on disk
-        (left,) = [one for one in spools(os.environ["PERFECT_HOME"]) if one.backend_url == other.url]
+        (left,) = [
+            one for one in spools(os.environ["PERFECT_HOME"]) if one.backend_url == other.url
+        ]
         assert not left.busy and left.events > 50
         # Both backends find out by themselves, at the same time.
         other.start()

@@ -13,6 +13,9 @@ import { SchedulesPage } from "./schedules/SchedulesPage";
 import { FlowPage } from "./statistics/FlowPage";
 import { StatisticsPage } from "./statistics/StatisticsPage";
 
+// a name may have any characters; "*" leaves line separators out
+const FLOW = /^\/flows\/[\s\S]+$/;
+
 export function App() {
   return (
     <QueryClientProvider client={queryClient}>
@@ -25,7 +28,7 @@ export function App() {
             <Route path="/runs/:id">{({ id }) => <RunPage key={id} id={id} />}</Route>
             <Route path="/schedules" component={SchedulesPage} />
             <Route path="/statistics" component={StatisticsPage} />
-            <Route path="/flows/*" component={FlowPage} />
+            <Route path={FLOW} component={FlowPage} />
             <Route path="/clients" component={ClientsPage} />
             <Route component={NotFound} />
           </Switch>

@@ -137,7 +137,7 @@ def test_what_can_be_no_flow() -> None:
 
 
 def test_names_from_outside_are_only_text(runs: Recorder) -> None:
-    for name in ("../x", "<img onerror=alert(1)>", "a\nb", "'; DROP TABLE runs; --", "é" * 200):
+    for name in ("../x", "<img onerror=alert(1)>", "'; DROP TABLE runs; --", "é" * 200):
         assert flow(name=name)(lambda: 5)() == 5
         assert runs.run.flow == name
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.workshop import Workshop, workshop
-from tests.e2e.conftest import figures  # noqa: F401
 from tests.support.backend import BackendProcess
 
 if TYPE_CHECKING:

@@ -54,8 +54,8 @@ def test_each_action_is_for_those_that_it_fits(shop: Workshop, view: View) -> No
         shop.until(run, "RUNNING")
     page = view.open("/history")
     chosen = page.get_by_role("region", name="chosen runs")
-    expect(chosen).to_contain_text("None selected")
-    expect(chosen.get_by_role("button", name="Delete")).to_be_disabled()
+    expect(rows(page)).to_have_count(4)
+    expect(chosen).to_have_count(0)
     page.get_by_label("all on this page").check()
     expect(chosen).to_contain_text("4 runs selected")
 
@@ -67,7 +67,7 @@ def test_each_action_is_for_those_that_it_fits(shop: Workshop, view: View) -> No
     for run in (first, second):
         row = rows(page).filter(has_text=run[:8])
         expect(row.locator("[data-state=CANCELLED].state")).to_be_visible()
-    expect(chosen).to_contain_text("None selected")
+    expect(chosen).to_have_count(0)
 
     choose(page, done, first)
     shop.open_the_gate()
@@ -139,11 +139,11 @@ def test_a_range_pages_and_all_that_match(start: Start, look: Look) -> None:
     assert {one["flowName"] for one in backend.runs()} == {"other"}
     page.get_by_role("button", name="Clear").click()
     expect(rows(page)).to_have_count(3)
-    expect(chosen).to_contain_text("None selected")
+    expect(chosen).to_have_count(0)
     # other filters mean another choice
     whole.check()
     page.get_by_role("group", name="states").get_by_role("button", name="FAILED").click()
-    expect(chosen).to_contain_text("None selected")
+    expect(chosen).to_have_count(0)
 
 
 def test_a_run_that_is_deleted_while_one_watches_is_said_to_be_gone(

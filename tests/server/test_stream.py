@@ -296,6 +296,16 @@ def test_clients_come_and_go(
     assert (session["activeRuns"], session["activeRunCount"]) == ([run_id], 1)
 
 
+def test_who_comes_right_after_the_first_stream_began_is_told(
+    launch: Callable[..., Running], watch: Callable[..., Reader]
+) -> None:
+    backend = launch()
+    stream = watch(backend)
+    stream.until("ready")
+    backend.peer("early").register("f")
+    stream.until("client", clientId="early", sessionCount=1)
+
+
 def test_of_a_fleet_the_newest_are_told(
     launch: Callable[..., Running], watch: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,8 +313,6 @@ def test_of_a_fleet_the_newest_are_told(
     backend = launch()
     stream = watch(backend)
     stream.until("ready")
-    # who was there before is not told of
-    wait_until(lambda: backend.server.backend.news._known_clients is not None)
     peers = [backend.peer("fleet") for _ in range(5)]
     for peer in peers:
         peer.register("f")

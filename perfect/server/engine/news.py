@@ -154,8 +154,12 @@ class Newsroom:
         self._opening[topic] += 1
         try:
             self._attend()
-            # noted from now on, and only then asked how long the log is: no line falls in between
+            # Noted from now on, and only then asked who is connected and how long the log is: nothing falls in between.
             await self._say()
+            if self._known_clients is None:
+                known = await asyncio.to_thread(self._who)
+                if self._known_clients is None:
+                    self._known_clients, self._known_flows = known
             if run_id is not None and topic.key is not None and topic.key not in self._followed:
                 lines = await asyncio.to_thread(self._lines, topic.key)
                 self._followed.setdefault(topic.key, _Followed(run_id, lines))
@@ -353,13 +357,20 @@ class Newsroom:
             skipped = 0
             told.events.append(("log", record.id, orjson.dumps(data)))
 
+    def _who(self) -> tuple[dict[str, bytes], frozenset[str]]:
+        """The connected clients, and the flows that they have."""
+        with self._read() as connection:
+            present = self._present()
+            listed = self._clients.listed(connection)
+        return {group["clientId"]: _lasting(group) for group in listed}, present
+
     def _look_at_clients(self, connection: Connection, told: _Told) -> set[str]:
         """Tell of the clients that changed; returns the flows that a client came for, or left."""
         listed = {group["clientId"]: group for group in self._clients.listed(connection)}
         told.connected = self._present()
         told.clients = {name: _lasting(group) for name, group in listed.items()}
         before = self._known_clients
-        if before is None:
+        if before is None:  # nobody watches any more
             return set()
         for name, text in told.clients.items():
             if before.get(name) != text:

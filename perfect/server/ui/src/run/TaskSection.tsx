@@ -30,7 +30,7 @@ export function TaskSection({ run, tasks, chosen, choose }: Given) {
   // Of very many tasks the backend finds those that are wanted.
   const search = tasks.partial ? searchOf(states, quick) : "";
   const found = useTasks(run, search, search !== "");
-  const [total, lastOf] = useState<number | null>(null);
+  const [total, setTotal] = useState<number | null>(null);
   const last = useLastTasks(run, total);
   const atEnd = search === "" && total !== null;
   const source = search !== "" ? found : atEnd ? last : tasks;
@@ -71,7 +71,7 @@ export function TaskSection({ run, tasks, chosen, choose }: Given) {
             ? `The last ${count(source.all.length, "task")} of ${run.taskCount.toLocaleString("en")}.`
             : `${count(shown.length, "task")} are read so far; the next ones come at the end of the list.`}
           {search === "" && (
-            <button type="button" onClick={() => lastOf(atEnd ? null : run.taskCount)}>
+            <button type="button" onClick={() => setTotal(atEnd ? null : run.taskCount)}>
               {atEnd ? "To the first tasks" : "To the last tasks"}
             </button>
           )}

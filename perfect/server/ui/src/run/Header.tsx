@@ -19,7 +19,7 @@ export function Header({ run, said, tasks }: { run: Run; said: number; tasks: Ta
         <span className="mono" title={run.id}>
           {run.id.slice(0, 8)}
         </span>{" "}
-        · {run.configuration || "no configuration"} · {run.clientId}
+        · <bdi>{run.configuration || "no configuration"}</bdi> · <bdi>{run.clientId}</bdi>
       </p>
       <div className="head run-head">
         <h1>{run.flowName}</h1>

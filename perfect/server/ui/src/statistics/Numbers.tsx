@@ -93,7 +93,7 @@ export function Numbers<T extends Statistics>({
   return (
     <Many of={sorted(rows, column.value, descending)} step={AT_ONCE}>
       {(shown) => (
-        <section className="panel scroll" aria-label={label}>
+        <section className="panel scroll numbers" aria-label={label}>
           <table className="table">
             <thead>
               <tr>
@@ -122,7 +122,7 @@ export function Numbers<T extends Statistics>({
                 <tr key={id(row)}>
                   <th scope="row">{first.cell(row)}</th>
                   {columns.slice(1).map(({ name, cell }) => (
-                    <td key={name} className="number">
+                    <td key={name} className="number" data-name={name}>
                       {cell(row)}
                     </td>
                   ))}

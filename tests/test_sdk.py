@@ -98,10 +98,7 @@ def test_every_way_of_writing_a_task() -> None:
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        *(
-            ("name", value)
-            for value in ("", "   ", "x" * 201, "\udc80", "a\nb", "\0", "\u2028", 3, b"f")
-        ),
+        *(("name", value) for value in ("", "   ", "x" * 201, "\udc80", "a\0b", 3, b"f")),
         *(("description", value) for value in (3, b"d")),
         *(("schedule", value) for value in ("* * * * *", 60, [])),
         *(("tags", value) for value in ("a=b", [1], {"": "b"}, {3: "b"}, {"x" * 201: "b"})),
@@ -137,7 +134,7 @@ def test_what_can_be_no_flow() -> None:
 
 
 def test_names_from_outside_are_only_text(runs: Recorder) -> None:
-    for name in ("../x", "<img onerror=alert(1)>", "'; DROP TABLE runs; --", "é" * 200):
+    for name in ("../x", "<img onerror=alert(1)>", "a\nb", "'; DROP TABLE runs; --", "é" * 200):
         assert flow(name=name)(lambda: 5)() == 5
         assert runs.run.flow == name
 

@@ -234,10 +234,7 @@ def test_every_argument_is_kept() -> None:
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        *(
-            ("name", value)
-            for value in ("", "  ", "x" * 201, "\ud800", "a\x1bb", "a\x85", b"name", 3)
-        ),
+        *(("name", value) for value in ("", "  ", "x" * 201, "\ud800", "a\0b", b"name", 3)),
         *(("description", value) for value in (3, b"text")),
         *(("estimated_time", value) for value in (-1, "fast", True, None, float("nan"), 10**400)),
         *(("weight", value) for value in (-1, "heavy", False)),

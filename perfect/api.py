@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
+import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -284,7 +284,7 @@ def quote(segment: str) -> str:
 
 def _agent() -> str:
     """This program and where it runs, for those who look who is connected."""
-    host = platform.node().encode("ascii", "ignore").decode()
+    host = socket.gethostname().encode("ascii", "ignore").decode()
     return f"perfect-client/{__version__} ({host}; pid {os.getpid()})"
 
 

@@ -157,7 +157,7 @@ class Newsroom:
             # Noted from now on, and only then asked who is connected and how long the log is: nothing falls in between.
             await self._say()
             if self._known_clients is None:
-                known = await asyncio.to_thread(self._who)
+                known = await asyncio.to_thread(self._first_look)
                 if self._known_clients is None:
                     self._known_clients, self._known_flows = known
             if run_id is not None and topic.key is not None and topic.key not in self._followed:
@@ -357,18 +357,21 @@ class Newsroom:
             skipped = 0
             told.events.append(("log", record.id, orjson.dumps(data)))
 
-    def _who(self) -> tuple[dict[str, bytes], frozenset[str]]:
-        """The connected clients, and the flows that they have."""
+    def _first_look(self) -> tuple[dict[str, bytes], frozenset[str]]:
+        """What of the connected clients is worth an event when it changes, and the flows that they have."""
         with self._read() as connection:
-            present = self._present()
-            listed = self._clients.listed(connection)
-        return {group["clientId"]: _lasting(group) for group in listed}, present
+            listed, present = self._who(connection)
+        return _lasting(listed), present
+
+    def _who(self, connection: Connection) -> tuple[dict[str, dict[str, Any]], frozenset[str]]:
+        """The connected clients by id, and the flows that they have."""
+        listed = {group["clientId"]: group for group in self._clients.listed(connection)}
+        return listed, self._present()
 
     def _look_at_clients(self, connection: Connection, told: _Told) -> set[str]:
         """Tell of the clients that changed; returns the flows that a client came for, or left."""
-        listed = {group["clientId"]: group for group in self._clients.listed(connection)}
-        told.connected = self._present()
-        told.clients = {name: _lasting(group) for name, group in listed.items()}
+        listed, told.connected = self._who(connection)
+        told.clients = _lasting(listed)
         before = self._known_clients
         if before is None:  # nobody watches any more
             return set()
@@ -393,10 +396,15 @@ def _short(line: dict[str, Any]) -> dict[str, Any]:
     return line | {"text": values.cut(line["text"], _LONGEST)}
 
 
-def _lasting(group: dict[str, Any]) -> bytes:
-    """What of a client is worth an event when it changes: all but the time it was heard of."""
-    sessions = [
-        {name: value for name, value in session.items() if name not in ("lastSeen", "polling")}
-        for session in group["sessions"]
-    ]
-    return orjson.dumps(sessions)
+def _lasting(listed: dict[str, dict[str, Any]]) -> dict[str, bytes]:
+    """What of each client is worth an event when it changes: all but the time it was heard of."""
+    passing = ("lastSeen", "polling")
+    return {
+        client: orjson.dumps(
+            [
+                {name: value for name, value in session.items() if name not in passing}
+                for session in group["sessions"]
+            ]
+        )
+        for client, group in listed.items()
+    }

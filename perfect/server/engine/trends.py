@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from perfect.server.engine import views
 from perfect.server.engine.clock import iso
 from perfect.server.engine.statistics import Durations
 from perfect.server.store import flows, statistics, trends
@@ -120,17 +121,7 @@ def of_flow(connection: Connection, flow: str) -> dict[str, Any] | None:
         "lastRun": iso(ended[0].at) if ended else None,
         **learned(known.pop("", [])),
         **_of_runs(ended).shown(),
-        "history": [
-            {
-                "runId": row.id,
-                "state": row.state,
-                "configuration": row.configuration,
-                "startTime": iso(row.started),
-                "endTime": iso(row.ended),
-                "durationMs": _duration(row),
-            }
-            for row in ended
-        ],
+        "history": [views.ended_run(row) for row in ended],
         "tasks": _tasks(connection, ended, known),
     }
 
@@ -178,9 +169,5 @@ def _ended(connection: Connection, flow_ids: Sequence[str], since: int) -> list[
 def _of_runs(ended: Iterable[Row[Any]]) -> _Outcomes:
     outcomes = _Outcomes()
     for row in ended:
-        outcomes.add(row.state, _duration(row))
+        outcomes.add(row.state, views.duration(row))
     return outcomes
-
-
-def _duration(row: Row[Any]) -> int | None:
-    return None if row.started is None or row.ended is None else row.ended - row.started

@@ -180,6 +180,18 @@ def duration(record: RunRecord | Row[Any]) -> int | None:
     return lasted
 
 
+def ended_run(record: RunRecord | Row[Any]) -> dict[str, Any]:
+    """A run that has ended, as the histories of statistics have it."""
+    return {
+        "runId": record.id,
+        "state": record.state,
+        "configuration": record.configuration,
+        "startTime": iso(record.started),
+        "endTime": iso(record.ended),
+        "durationMs": duration(record),
+    }
+
+
 def _is_cancelling(record: RunRecord | Row[Any]) -> bool:
     return record.cancel is not None and record.state not in TERMINAL
 

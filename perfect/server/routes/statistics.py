@@ -187,17 +187,7 @@ def flow_history(flow: str, backend: TheBackend, limit: Limit = 50) -> Json:
         rows = statistics.of_flows(connection, ids, "")
         since = statistics.cleared_at(connection)
         ended = lists.finished(connection, ids, since, limit)
-    history = [
-        {
-            "runId": run.id,
-            "state": run.state,
-            "configuration": run.configuration,
-            "startTime": iso(run.started),
-            "endTime": iso(run.ended),
-            "durationMs": views.duration(run),
-        }
-        for run in ended
-    ]
+    history = [views.ended_run(run) for run in ended]
     return Json(
         {"success": True, "history": history, "stats": trends.learned(rows) if rows else None}
     )
